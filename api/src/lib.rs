@@ -1,0 +1,7 @@
+//! The nouns: what each served kind is, may hold, defaults to and prints as.
+//!
+//! Everything here is pure: no I/O, no clock, no randomness. Objects are [`serde_json::Value`]s, kept as the client sent them.
+
+pub mod field;
+pub mod kinds;
+pub mod status;
