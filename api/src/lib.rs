@@ -2,6 +2,11 @@
 //!
 //! Everything here is pure: no I/O, no clock, no randomness. Objects are [`serde_json::Value`]s, kept as the client sent them.
 
+pub mod apply;
+pub mod decode;
 pub mod field;
 pub mod kinds;
+pub mod openapi;
+pub mod patch;
 pub mod status;
+pub mod yaml;
