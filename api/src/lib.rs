@@ -8,5 +8,6 @@ pub mod field;
 pub mod kinds;
 pub mod openapi;
 pub mod patch;
+pub mod schema;
 pub mod status;
 pub mod yaml;
