@@ -1,0 +1,365 @@
+//! The one task that changes the store: checks expectations, numbers changes, writes a batch to disk, publishes, answers.
+
+use std::{collections::HashMap, sync::Arc};
+
+use knarr_api::kinds::Durability;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Change, Claim, CommitError, Event, Expect, Key, Owner, Revision, Stored, Write,
+    cache::{Cache, Hold},
+    disk::{Batch, Database},
+};
+
+/// A commit waiting for the writer.
+pub(super) struct Request {
+    pub writes: Vec<Write>,
+    pub answer: oneshot::Sender<Answer>,
+}
+
+type Answer = Result<Vec<Arc<Stored>>, CommitError>;
+
+/// Commits written in one transaction.
+const BATCH_COMMITS_MAX: usize = 256;
+
+/// Runs until every handle on the store is gone.
+pub(super) async fn run(
+    cache: Arc<Cache>,
+    mut database: Database,
+    mut queue: mpsc::Receiver<Request>,
+) {
+    let mut revision = cache.revision();
+    let mut requests = Vec::with_capacity(BATCH_COMMITS_MAX);
+    while queue.recv_many(&mut requests, BATCH_COMMITS_MAX).await > 0 {
+        let (commits, answers): (Vec<_>, Vec<_>) = requests
+            .drain(..)
+            .map(|request| (request.writes, request.answer))
+            .unzip();
+        let results = commit_all(&cache, &mut database, &mut revision, commits).await;
+        for (answer, result) in answers.into_iter().zip(results) {
+            // Whoever asked may have gone; the commit stands.
+            let _ = answer.send(result);
+        }
+    }
+    database.close().await;
+}
+
+/// One transaction for all; when the disk refuses it, one for each, so that a bad commit fails alone.
+async fn commit_all(
+    cache: &Cache,
+    database: &mut Database,
+    revision: &mut Revision,
+    commits: Vec<Vec<Write>>,
+) -> Vec<Answer> {
+    let mut plan = Plan::new(cache, *revision);
+    let mut answers: Vec<Answer> = commits.iter().map(|writes| plan.add(writes)).collect();
+    let Err(error) = perform(cache, database, revision, plan).await else {
+        return answers;
+    };
+    if commits.len() == 1 {
+        return vec![Err(error)];
+    }
+    answers.clear();
+    for writes in &commits {
+        let mut plan = Plan::new(cache, *revision);
+        let answer = plan.add(writes);
+        let performed = perform(cache, database, revision, plan).await;
+        answers.push(performed.and(answer));
+    }
+    answers
+}
+
+async fn perform(
+    cache: &Cache,
+    database: &mut Database,
+    revision: &mut Revision,
+    plan: Plan<'_>,
+) -> Result<(), CommitError> {
+    let reached = plan.revision;
+    let (batch, events, claims) = plan.finish();
+    if let Err(error) = database.apply(&batch).await {
+        tracing::error!(%error, "writing the database");
+        return Err(CommitError::from_disk(&error));
+    }
+    *revision = reached;
+    cache.publish(events, &claims);
+    Ok(())
+}
+
+impl CommitError {
+    fn from_disk(error: &sqlx::Error) -> Self {
+        const SQLITE_FULL: &str = "13";
+        let code = error.as_database_error().and_then(|e| e.code());
+        match code.as_deref() {
+            Some(SQLITE_FULL) => CommitError::DiskFull,
+            _ => CommitError::Disk(error.to_string()),
+        }
+    }
+}
+
+/// What a batch of commits will do, on top of what the cache holds. Pure until [`perform`].
+struct Plan<'a> {
+    cache: &'a Cache,
+    revision: Revision,
+    objects: HashMap<Key, Option<Arc<Stored>>>,
+    claims: HashMap<Number, Option<Owner>>,
+    events: Vec<Event>,
+}
+
+/// A claim without its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Number {
+    ClusterIp(std::net::IpAddr),
+    NodePort(u16),
+}
+
+impl Number {
+    fn of(claim: &Claim) -> Self {
+        match claim {
+            Claim::ClusterIp { address, .. } => Number::ClusterIp(*address),
+            Claim::NodePort { port, .. } => Number::NodePort(*port),
+        }
+    }
+
+    fn held_by(self, owner: Owner) -> Claim {
+        match self {
+            Number::ClusterIp(address) => Claim::ClusterIp { address, owner },
+            Number::NodePort(port) => Claim::NodePort { port, owner },
+        }
+    }
+}
+
+impl<'a> Plan<'a> {
+    fn new(cache: &'a Cache, revision: Revision) -> Self {
+        Plan {
+            cache,
+            revision,
+            objects: HashMap::new(),
+            claims: HashMap::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Adds one commit, or leaves the plan as it was.
+    fn add(&mut self, writes: &[Write]) -> Answer {
+        let mut step = Step {
+            plan: self,
+            objects: Vec::new(),
+            claims: Vec::new(),
+            events: Vec::new(),
+            answer: Vec::new(),
+        };
+        for write in writes {
+            step.add(write)?;
+        }
+        let Step {
+            plan: _,
+            objects,
+            claims,
+            events,
+            answer,
+        } = step;
+        self.revision.0 += events.len() as u64;
+        self.objects.extend(objects);
+        self.claims.extend(claims);
+        self.events.extend(events);
+        Ok(answer)
+    }
+
+    fn object(&self, key: &Key) -> Option<Arc<Stored>> {
+        match self.objects.get(key) {
+            Some(planned) => planned.clone(),
+            None => self.cache.kind(key.kind)?.get(&key.namespace, &key.name),
+        }
+    }
+
+    fn owner(&self, number: Number) -> Option<Owner> {
+        match self.claims.get(&number) {
+            Some(planned) => planned.clone(),
+            None => self.committed_owner(number),
+        }
+    }
+
+    fn committed_owner(&self, number: Number) -> Option<Owner> {
+        let claims = self.cache.claims();
+        match number {
+            Number::ClusterIp(address) => claims.cluster_ip(address).cloned(),
+            Number::NodePort(port) => claims.node_port(port).cloned(),
+        }
+    }
+
+    /// The difference to what is committed, for the disk and for the cache.
+    fn finish(self) -> (Batch, Vec<Event>, Vec<(Hold, Claim)>) {
+        let mut batch = Batch {
+            revision: self.revision,
+            ..Batch::default()
+        };
+        let mut holds = Vec::new();
+        for (number, after) in &self.claims {
+            let before = self.committed_owner(*number);
+            if before == *after {
+                continue;
+            }
+            if let Some(owner) = before {
+                let claim = number.held_by(owner);
+                batch.released.push(claim.clone());
+                holds.push((Hold::Released, claim));
+            }
+            if let Some(owner) = after {
+                let claim = number.held_by(owner.clone());
+                batch.taken.push(claim.clone());
+                holds.push((Hold::Taken, claim));
+            }
+        }
+        for (key, after) in self.objects {
+            if key.kind.durability != Durability::Disk {
+                continue;
+            }
+            match after {
+                Some(stored) => batch.put.push(stored),
+                None => batch.deleted.push(key),
+            }
+        }
+        (batch, self.events, holds)
+    }
+}
+
+/// One commit on top of a plan.
+struct Step<'p, 'a> {
+    plan: &'p Plan<'a>,
+    objects: Vec<(Key, Option<Arc<Stored>>)>,
+    claims: Vec<(Number, Option<Owner>)>,
+    events: Vec<Event>,
+    answer: Vec<Arc<Stored>>,
+}
+
+impl Step<'_, '_> {
+    fn add(&mut self, write: &Write) -> Result<(), CommitError> {
+        match write {
+            Write::Put {
+                key,
+                expect,
+                object,
+            } => self.put(key, *expect, object),
+            Write::Delete { key, expect } => self.delete(key, *expect),
+            Write::Claim(claim) => self.claim(claim),
+            Write::Release(claim) => {
+                self.release(claim);
+                Ok(())
+            }
+        }
+    }
+
+    fn put(&mut self, key: &Key, expect: Expect, object: &Value) -> Result<(), CommitError> {
+        let previous = self.expected(key, expect)?;
+        if let Some(previous) = &previous
+            && serialise(object, previous.revision) == previous.document
+        {
+            self.answer.push(previous.clone());
+            return Ok(());
+        }
+        let revision = self.next_revision();
+        let document = serialise(object, revision);
+        let stored = Stored::new(key.clone(), revision, document)
+            .map_err(|error| CommitError::Malformed(key.clone(), error.to_string()))?;
+        let change = match previous {
+            Some(_) => Change::Modified,
+            None => Change::Added,
+        };
+        self.record(change, stored, previous);
+        Ok(())
+    }
+
+    fn delete(&mut self, key: &Key, expect: Expect) -> Result<(), CommitError> {
+        let Some(previous) = self.expected(key, expect)? else {
+            return Err(CommitError::Missing(key.clone()));
+        };
+        let revision = self.next_revision();
+        let last = Stored {
+            key: key.clone(),
+            revision,
+            uid: previous.uid.clone(),
+            labels: previous.labels.clone(),
+            document: serialise(&previous.object(), revision).into(),
+        };
+        self.record(Change::Deleted, last, Some(previous));
+        Ok(())
+    }
+
+    fn record(&mut self, change: Change, stored: Stored, previous: Option<Arc<Stored>>) {
+        let object = Arc::new(stored);
+        let kept = match change {
+            Change::Added | Change::Modified => Some(object.clone()),
+            Change::Deleted => None,
+        };
+        self.objects.push((object.key.clone(), kept));
+        self.answer.push(object.clone());
+        self.events.push(Event {
+            change,
+            object,
+            previous,
+        });
+    }
+
+    /// What is there, if that is what the write expects.
+    fn expected(&self, key: &Key, expect: Expect) -> Result<Option<Arc<Stored>>, CommitError> {
+        if self.plan.cache.kind(key.kind).is_none() {
+            return Err(CommitError::UnknownKind(key.clone()));
+        }
+        let current = match self.objects.iter().rev().find(|(k, _)| k == key) {
+            Some((_, planned)) => planned.clone(),
+            None => self.plan.object(key),
+        };
+        match (expect, &current) {
+            (Expect::Absent, Some(_)) => Err(CommitError::Exists(key.clone())),
+            (Expect::Revision(_), None) => Err(CommitError::Missing(key.clone())),
+            (Expect::Revision(expected), Some(stored)) if stored.revision != expected => {
+                Err(CommitError::Stale(key.clone()))
+            }
+            (Expect::Absent | Expect::Any, None) | (Expect::Revision(_) | Expect::Any, Some(_)) => {
+                Ok(current)
+            }
+        }
+    }
+
+    fn claim(&mut self, claim: &Claim) -> Result<(), CommitError> {
+        match self.owner(Number::of(claim)) {
+            Some(owner) if owner != *claim.owner() => Err(CommitError::Claimed(claim.clone())),
+            Some(_) => Ok(()),
+            None => {
+                self.claims
+                    .push((Number::of(claim), Some(claim.owner().clone())));
+                Ok(())
+            }
+        }
+    }
+
+    /// Releasing what one does not hold does nothing.
+    fn release(&mut self, claim: &Claim) {
+        if self.owner(Number::of(claim)).as_ref() == Some(claim.owner()) {
+            self.claims.push((Number::of(claim), None));
+        }
+    }
+
+    fn owner(&self, number: Number) -> Option<Owner> {
+        match self.claims.iter().rev().find(|(n, _)| *n == number) {
+            Some((_, planned)) => planned.clone(),
+            None => self.plan.owner(number),
+        }
+    }
+
+    fn next_revision(&self) -> Revision {
+        Revision(self.plan.revision.0 + self.events.len() as u64 + 1)
+    }
+}
+
+/// The JSON that is stored: `object` with its resourceVersion.
+fn serialise(object: &Value, revision: Revision) -> Vec<u8> {
+    let mut object = object.clone();
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("resourceVersion".into(), revision.to_string().into());
+    }
+    // A Value always serialises; there is no other way for this to be empty.
+    serde_json::to_vec(&object).unwrap_or_default()
+}
