@@ -1,1 +1,28 @@
-//! .
+//! The pure heart of the post office: which address, port and protocol is answered by which
+//! backends from this node, and how its packets are treated.
+//!
+//! Owns the meaning of Services. Never reads a clock, a socket or the kernel.
+
+mod changes;
+mod check;
+mod endpoint;
+mod frontend;
+mod key;
+mod planner;
+mod policy;
+mod service;
+mod settings;
+mod warning;
+
+pub use changes::{Change, Changes, diff};
+pub use check::{Flaw, check};
+pub use endpoint::{Endpoint, Joined, Place, State, join};
+pub use frontend::{
+    Affinity, AffinityKey, Announced, Answer, Frontend, FrontendKind, Hairpin, HealthCheck,
+    Masquerade, Plan, Policy, Ranges,
+};
+pub use key::{Address, Family, FrontendKey, PortKey, Protocol, ServiceKey};
+pub use planner::{Planner, Snapshot, plan};
+pub use policy::{Answered, Chosen};
+pub use settings::{NodePortAddresses, Settings};
+pub use warning::Warning;

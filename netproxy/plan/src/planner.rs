@@ -1,0 +1,311 @@
+//! Keeps a plan up to date Service by Service: one change replans one Service.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+
+use crate::{
+    changes::{Change, Changes},
+    frontend::{Affinity, AffinityKey, Frontend, Hairpin, Plan, Ranges},
+    key::{FrontendKey, ServiceKey},
+    service::{ServicePlan, plan_service},
+    settings::Settings,
+    warning::Warning,
+};
+
+/// Everything a planner needs, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The cluster's ranges and this node.
+    pub settings: Settings,
+    /// Services with their slices.
+    pub services: BTreeMap<ServiceKey, (Arc<core::Service>, Vec<Arc<discovery::EndpointSlice>>)>,
+}
+
+/// Plans a snapshot from scratch.
+#[must_use]
+pub fn plan(snapshot: &Snapshot) -> (Plan, Vec<Warning>) {
+    let mut planner = Planner::new(snapshot.settings.clone());
+    for (key, (service, slices)) in &snapshot.services {
+        planner.put(key, service, slices.iter().map(AsRef::as_ref));
+    }
+    let warnings = planner.warnings();
+    (planner.plan, warnings)
+}
+
+/// A plan, and what it takes to change it by one Service.
+#[derive(Debug, Default)]
+pub struct Planner {
+    settings: Settings,
+    services: BTreeMap<Arc<ServiceKey>, ServicePlan>,
+    claimants: BTreeMap<FrontendKey, BTreeSet<Arc<ServiceKey>>>,
+    cluster_ip_owners: BTreeMap<IpAddr, BTreeSet<Arc<ServiceKey>>>,
+    load_balancer_ip_owners: BTreeMap<IpAddr, BTreeSet<Arc<ServiceKey>>>,
+    hairpin_uses: BTreeMap<Hairpin, usize>,
+    plan: Plan,
+    before: Before,
+}
+
+/// What entries were when they were first touched since the changes were last taken.
+#[derive(Debug, Default)]
+struct Before {
+    frontends: BTreeMap<FrontendKey, Option<Frontend>>,
+    cluster_ips: BTreeMap<IpAddr, Option<()>>,
+    hairpins: BTreeMap<Hairpin, Option<()>>,
+    affinities: BTreeMap<AffinityKey, Option<Affinity>>,
+    ranges: Ranges,
+}
+
+impl Planner {
+    /// A planner without Services.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let plan = Plan {
+            ranges: settings.ranges(),
+            ..Plan::default()
+        };
+        Self {
+            settings,
+            plan,
+            ..Self::default()
+        }
+    }
+
+    /// The plan as it stands.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What the plan was made for.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Plans one Service anew.
+    pub fn put<'a>(
+        &mut self,
+        key: &ServiceKey,
+        service: &core::Service,
+        slices: impl IntoIterator<Item = &'a discovery::EndpointSlice>,
+    ) {
+        let key = self.known(key);
+        let new = plan_service(&self.settings, &key, service, slices);
+        self.replace(&key, Some(new));
+    }
+
+    /// Forgets one Service.
+    pub fn remove(&mut self, key: &ServiceKey) {
+        let key = self.known(key);
+        self.replace(&key, None);
+    }
+
+    /// What the plan had to leave out.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Warning> {
+        let mut warnings: BTreeSet<Warning> = self
+            .services
+            .values()
+            .flat_map(|service| service.warnings.iter().cloned())
+            .collect();
+        for (frontend, claimants) in self.claimants.iter().filter(|(_, all)| all.len() > 1) {
+            let Some(holder) = self.plan.frontends.get(frontend) else {
+                continue;
+            };
+            let holder = &holder.service_port.service;
+            let losers = claimants.iter().filter(|service| *service != holder);
+            warnings.extend(losers.map(|service| Warning::FrontendTaken {
+                service: service.clone(),
+                frontend: *frontend,
+                holder: holder.clone(),
+            }));
+        }
+        warnings.into_iter().collect()
+    }
+
+    /// The changes since they were last taken.
+    pub fn take_changes(&mut self) -> Changes {
+        let before = std::mem::take(&mut self.before);
+        self.before.ranges = self.plan.ranges.clone();
+        let plan = &self.plan;
+        Changes {
+            frontends: settle(before.frontends, |key| plan.frontends.get(key).cloned()),
+            cluster_ips: settle(before.cluster_ips, |key| {
+                plan.cluster_ips.get(key).map(|_| ())
+            }),
+            hairpins: settle(before.hairpins, |key| plan.hairpins.get(key).map(|_| ())),
+            affinities: settle(before.affinities, |key| plan.affinities.get(key).cloned()),
+            ranges: Change::between(Some(before.ranges), Some(self.plan.ranges.clone())),
+        }
+    }
+
+    fn known(&self, key: &ServiceKey) -> Arc<ServiceKey> {
+        let known = self.services.get_key_value(key).map(|(key, _)| key.clone());
+        known.unwrap_or_else(|| Arc::new(key.clone()))
+    }
+
+    fn replace(&mut self, key: &Arc<ServiceKey>, new: Option<ServicePlan>) {
+        let old = match &new {
+            Some(new) => self.services.insert(key.clone(), new.clone()),
+            None => self.services.remove(key),
+        }
+        .unwrap_or_default();
+        let new = new.unwrap_or_default();
+        if old == new {
+            return;
+        }
+        self.replace_frontends(key, &old, &new);
+        self.replace_addresses(key, &old, &new);
+        self.replace_hairpins(&old, &new);
+        self.replace_affinities(&old, &new);
+        if let Some((port, _)) = &old.health_check {
+            self.plan.health_checks.remove(port);
+        }
+        self.plan.health_checks.extend(new.health_check);
+    }
+
+    fn replace_frontends(&mut self, key: &Arc<ServiceKey>, old: &ServicePlan, new: &ServicePlan) {
+        for frontend in old
+            .frontends
+            .keys()
+            .filter(|place| !new.frontends.contains_key(place))
+        {
+            withdraw(&mut self.claimants, *frontend, key);
+            self.settle_frontend(*frontend);
+        }
+        for (frontend, value) in &new.frontends {
+            if old.frontends.get(frontend) != Some(value) {
+                self.claimants
+                    .entry(*frontend)
+                    .or_default()
+                    .insert(key.clone());
+                self.settle_frontend(*frontend);
+            }
+        }
+    }
+
+    /// Gives a frontend to the claimant with the strongest kind, then the first name.
+    fn settle_frontend(&mut self, key: FrontendKey) {
+        let claimants = self.claimants.get(&key).into_iter().flatten();
+        let claims =
+            claimants.filter_map(|service| self.services.get(service)?.frontends.get(&key));
+        let winner = claims.min_by_key(|frontend| frontend.kind).cloned();
+        let was = put(&mut self.plan.frontends, key, winner);
+        self.before.frontends.entry(key).or_insert(was);
+    }
+
+    fn replace_addresses(&mut self, key: &Arc<ServiceKey>, old: &ServicePlan, new: &ServicePlan) {
+        for address in old.cluster_ips.union(&new.cluster_ips) {
+            if new.cluster_ips.contains(address) {
+                self.cluster_ip_owners
+                    .entry(*address)
+                    .or_default()
+                    .insert(key.clone());
+            } else {
+                withdraw(&mut self.cluster_ip_owners, *address, key);
+            }
+            let owner = first(&self.cluster_ip_owners, address);
+            let was = put(&mut self.plan.cluster_ips, *address, owner);
+            self.before
+                .cluster_ips
+                .entry(*address)
+                .or_insert(was.map(|_| ()));
+        }
+        let addresses = old
+            .load_balancer_ips
+            .keys()
+            .chain(new.load_balancer_ips.keys());
+        for address in addresses {
+            if new.load_balancer_ips.contains_key(address) {
+                self.load_balancer_ip_owners
+                    .entry(*address)
+                    .or_default()
+                    .insert(key.clone());
+            } else {
+                withdraw(&mut self.load_balancer_ip_owners, *address, key);
+            }
+            let owner = first(&self.load_balancer_ip_owners, address);
+            let owner = owner.and_then(|owner| self.services.get(&owner));
+            let announced = owner.and_then(|owner| owner.load_balancer_ips.get(address).cloned());
+            put(&mut self.plan.load_balancer_ips, *address, announced);
+        }
+    }
+
+    fn replace_hairpins(&mut self, old: &ServicePlan, new: &ServicePlan) {
+        for hairpin in new.hairpins.difference(&old.hairpins) {
+            *self.hairpin_uses.entry(*hairpin).or_default() += 1;
+            let added = self.plan.hairpins.insert(*hairpin);
+            self.before
+                .hairpins
+                .entry(*hairpin)
+                .or_insert((!added).then_some(()));
+        }
+        for hairpin in old.hairpins.difference(&new.hairpins) {
+            let Some(uses) = self.hairpin_uses.get_mut(hairpin) else {
+                continue;
+            };
+            *uses -= 1;
+            if *uses == 0 {
+                self.hairpin_uses.remove(hairpin);
+                self.plan.hairpins.remove(hairpin);
+                self.before.hairpins.entry(*hairpin).or_insert(Some(()));
+            }
+        }
+    }
+
+    fn replace_affinities(&mut self, old: &ServicePlan, new: &ServicePlan) {
+        for key in old.affinities.keys().chain(new.affinities.keys()) {
+            let was = put(
+                &mut self.plan.affinities,
+                key.clone(),
+                new.affinities.get(key).cloned(),
+            );
+            self.before.affinities.entry(key.clone()).or_insert(was);
+        }
+    }
+}
+
+fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<V> {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    }
+}
+
+fn withdraw<K: Ord>(
+    owners: &mut BTreeMap<K, BTreeSet<Arc<ServiceKey>>>,
+    place: K,
+    key: &Arc<ServiceKey>,
+) {
+    if let Some(all) = owners.get_mut(&place) {
+        all.remove(key);
+        if all.is_empty() {
+            owners.remove(&place);
+        }
+    }
+}
+
+fn first<K: Ord>(
+    owners: &BTreeMap<K, BTreeSet<Arc<ServiceKey>>>,
+    place: &K,
+) -> Option<Arc<ServiceKey>> {
+    owners.get(place).and_then(|all| all.first()).cloned()
+}
+
+fn settle<K: Ord, V: PartialEq>(
+    before: BTreeMap<K, Option<V>>,
+    now: impl Fn(&K) -> Option<V>,
+) -> BTreeMap<K, Change<V>> {
+    before
+        .into_iter()
+        .filter_map(|(key, was)| {
+            let change = Change::between(was, now(&key))?;
+            Some((key, change))
+        })
+        .collect()
+}
