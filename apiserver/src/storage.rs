@@ -9,6 +9,9 @@ mod disk;
 mod watch;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
     fmt,
