@@ -104,6 +104,20 @@ impl Error {
         )
     }
 
+    /// As [`Error::invalid`] for a value that is shown in its own way, such as a Go struct.
+    pub fn invalid_shown(path: &Path, shown: &str, detail: &str) -> Self {
+        Self::new(
+            Reason::Invalid,
+            path,
+            with_detail(format!("Invalid value: {shown}"), detail),
+        )
+    }
+
+    /// As [`Error::duplicate`] for a value that is shown in its own way.
+    pub fn duplicate_shown(path: &Path, shown: &str) -> Self {
+        Self::new(Reason::Duplicate, path, format!("Duplicate value: {shown}"))
+    }
+
     pub fn type_invalid(path: &Path, value: impl Into<Value>, detail: &str) -> Self {
         Self::new(
             Reason::TypeInvalid,
@@ -148,11 +162,21 @@ impl Error {
         )
     }
 
+    /// As [`Error::too_long`] for fields measured in characters.
+    pub fn too_long_characters(path: &Path, characters_max: usize) -> Self {
+        Self::new(
+            Reason::TooLong,
+            path,
+            format!("Too long: may not be more than {characters_max} characters"),
+        )
+    }
+
     pub fn too_many(path: &Path, count: usize, count_max: usize) -> Self {
+        let items = if count_max == 1 { "item" } else { "items" };
         Self::new(
             Reason::TooMany,
             path,
-            format!("Too many: {count}: must have at most {count_max} items"),
+            format!("Too many: {count}: must have at most {count_max} {items}"),
         )
     }
 

@@ -2,9 +2,22 @@
 //!
 //! A kind's rows, defaults, validation and columns live in the file named after it; nothing outside this folder matches on kinds.
 
+pub mod configmap;
+pub mod endpoints;
+pub mod endpointslice;
+pub mod event;
+pub mod lease;
+pub mod namespace;
+pub mod networking;
+pub mod node;
+pub mod rbac;
+pub mod secret;
+pub mod service;
+pub mod serviceaccount;
+
 use serde_json::Value;
 
-use crate::field;
+use crate::{field, meta, names};
 
 /// Everything the API server needs to know of a kind. Behaviour that differs between kinds is here or nowhere.
 pub struct Kind {
@@ -25,7 +38,21 @@ pub struct Kind {
     /// One row of a Table; `now_seconds` is Unix time, for ages.
     pub cells: fn(object: &Value, now_seconds: i64) -> Vec<Value>,
     /// Field selectors beyond `metadata.name` and `metadata.namespace`, with the value an object has there.
-    pub selectable: &'static [(&'static str, fn(&Value) -> String)],
+    pub selectable: &'static [Selectable],
+    /// Set where objects are kept under another row and only shown through this one.
+    pub view: Option<View>,
+}
+
+/// A field path usable in field selectors, and how to read it.
+pub type Selectable = (&'static str, fn(&Value) -> String);
+
+/// How a row shows objects kept under another row, as `events.k8s.io/v1` shows core events.
+///
+/// Decoding, defaults, validation and columns are this row's own; only what the store keeps is converted.
+pub struct View {
+    pub of: &'static Kind,
+    pub to_stored: fn(&mut Value),
+    pub from_stored: fn(&mut Value),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +74,16 @@ pub enum Durability {
 #[derive(Clone, Copy, Debug)]
 pub struct Subresource {
     pub name: &'static str,
-    /// Group, version and kind of its body where it is not the parent's, e.g. `autoscaling/v1 Scale`.
+    /// Group, version and kind of its body where it is not the parent's, e.g. `autoscaling/v1 Scale`;
+    /// group and version are both empty where they are the parent's, as for `ServiceProxyOptions`.
     pub body: Option<(&'static str, &'static str, &'static str)>,
     pub verbs: &'static [&'static str],
 }
 
 /// What happens to an object of this kind on its way into the store, as `rest.RESTCreateStrategy` and friends.
+///
+/// Metadata is seen to by [`Kind::prepare_create`], [`Kind::validate_create`] and their siblings, which generic code calls;
+/// the functions here see to the rest.
 pub struct Strategy {
     /// Says what is wrong with a name, in Kubernetes' words.
     pub validate_name: fn(&str) -> Vec<String>,
@@ -81,6 +112,26 @@ pub struct Strategy {
     pub grace_seconds: Option<fn(&Value) -> i64>,
 }
 
+impl Strategy {
+    /// Nothing to default, prepare or refuse; rows extend it with `..Strategy::BASE`.
+    pub const BASE: Strategy = Strategy {
+        validate_name: names::dns1123_subdomain,
+        default: |_| {},
+        prepare_create: |_| {},
+        validate_create: |_| Vec::new(),
+        prepare_update: |_, _| {},
+        validate_update: |_, _| Vec::new(),
+        prepare_status: |_, _| {},
+        validate_status: |_, _| Vec::new(),
+        warnings: |_, _| Vec::new(),
+        generation: Generation::None,
+        create_on_update: false,
+        unconditional_update: true,
+        returns_deleted_object: false,
+        grace_seconds: None,
+    };
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Generation {
     /// Never set.
@@ -102,7 +153,85 @@ pub struct Column {
     pub priority: i32,
 }
 
+impl Column {
+    pub const NAME: Column = Column {
+        name: "Name",
+        kind: "string",
+        format: "name",
+        description: "metadata.name: unique within the namespace, cannot be changed.",
+        priority: 0,
+    };
+    pub const AGE: Column = Column::string("Age", "Time since metadata.creationTimestamp.");
+
+    /// A text column that is always shown.
+    pub const fn string(name: &'static str, description: &'static str) -> Column {
+        Column {
+            name,
+            kind: "string",
+            format: "",
+            description,
+            priority: 0,
+        }
+    }
+
+    /// A whole-number column that is always shown.
+    pub const fn integer(name: &'static str, description: &'static str) -> Column {
+        Column {
+            kind: "integer",
+            ..Column::string(name, description)
+        }
+    }
+
+    /// Shows the column only with `-o wide`.
+    pub const fn wide(self) -> Column {
+        Column {
+            priority: 1,
+            ..self
+        }
+    }
+}
+
+impl Subresource {
+    /// The verbs of `/status` and `/scale`.
+    pub const PART_VERBS: &'static [&'static str] = &["get", "patch", "update"];
+
+    pub const STATUS: Subresource = Subresource {
+        name: "status",
+        body: None,
+        verbs: Subresource::PART_VERBS,
+    };
+
+    /// Answers every HTTP method by forwarding it; `options` names the kind of its query.
+    pub const fn proxy(options: &'static str) -> Subresource {
+        Subresource {
+            name: "proxy",
+            body: Some(("", "", options)),
+            verbs: &["create", "delete", "get", "patch", "update"],
+        }
+    }
+}
+
 impl Kind {
+    /// What can be done with objects of nearly every kind, in discovery order.
+    pub const VERBS: &'static [&'static str] = &[
+        "create",
+        "delete",
+        "deletecollection",
+        "get",
+        "list",
+        "patch",
+        "update",
+        "watch",
+    ];
+
+    /// The row under which objects of this kind are kept.
+    pub fn stored(&'static self) -> &'static Kind {
+        match &self.view {
+            Some(view) => view.of,
+            None => self,
+        }
+    }
+
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
@@ -122,6 +251,77 @@ impl Kind {
         qualified(self.kind, self.group)
     }
 
+    /// Readies a decoded and defaulted object for [`Kind::validate_create`].
+    pub fn prepare_create(&self, object: &mut Value) {
+        (self.strategy.prepare_create)(object);
+        if self.strategy.generation == Generation::None {
+            meta::remove(object, "generation");
+        } else {
+            object["metadata"]["generation"] = 1.into();
+        }
+    }
+
+    /// Everything that is wrong with a new object, in Kubernetes' order.
+    pub fn validate_create(&self, object: &Value) -> Vec<field::Error> {
+        let mut errors = meta::validate_create(self, object);
+        errors.extend((self.strategy.validate_create)(object));
+        errors
+    }
+
+    /// Restores what a client may not change; raises the generation where something of weight changed.
+    pub fn prepare_update(&self, new: &mut Value, old: &Value) {
+        meta::keep_server_fields(new, old);
+        (self.strategy.prepare_update)(new, old);
+        if self.changes_generation(new, old) {
+            new["metadata"]["generation"] = (meta::generation(old) + 1).into();
+        }
+    }
+
+    /// Everything that is wrong with an update; Kubernetes checks metadata twice and lists its errors twice.
+    pub fn validate_update(&self, new: &Value, old: &Value) -> Vec<field::Error> {
+        let mut errors = self.validate_any_update(new, old);
+        errors.extend((self.strategy.validate_update)(new, old));
+        errors
+    }
+
+    /// As [`Kind::prepare_update`] for writes through `/status`.
+    pub fn prepare_status(&self, new: &mut Value, old: &Value) {
+        meta::keep_server_fields(new, old);
+        (self.strategy.prepare_status)(new, old);
+    }
+
+    /// As [`Kind::validate_update`] for writes through `/status`.
+    pub fn validate_status(&self, new: &Value, old: &Value) -> Vec<field::Error> {
+        let mut errors = self.validate_any_update(new, old);
+        errors.extend((self.strategy.validate_status)(new, old));
+        errors
+    }
+
+    fn validate_any_update(&self, new: &Value, old: &Value) -> Vec<field::Error> {
+        let mut errors = meta::validate_any_name(self, new);
+        for _ in ["every kind's rules", "this kind's own"] {
+            errors.extend(meta::validate_update(new, old));
+        }
+        errors
+    }
+
+    fn changes_generation(&self, new: &Value, old: &Value) -> bool {
+        let content = |object: &Value| {
+            let mut content = object.clone();
+            if let Some(fields) = content.as_object_mut() {
+                fields.retain(|field, _| field != "metadata" && field != "status");
+            }
+            content
+        };
+        match self.strategy.generation {
+            Generation::None => false,
+            Generation::Spec => new["spec"] != old["spec"],
+            Generation::Content => {
+                content(new) != content(old) || meta::labels(new) != meta::labels(old)
+            }
+        }
+    }
+
     pub fn is_namespaced(&self) -> bool {
         self.scope == Scope::Namespaced
     }
@@ -139,8 +339,26 @@ fn qualified(name: &str, group: &str) -> String {
     }
 }
 
-/// Every kind served, in discovery order.
-pub const ALL: &[&Kind] = &[];
+/// Every kind served, in discovery order: groups as Kubernetes ranks them, within a group by plural.
+pub static ALL: &[&Kind] = &[
+    &configmap::CONFIG_MAP,
+    &endpoints::ENDPOINTS,
+    &event::EVENT,
+    &namespace::NAMESPACE,
+    &node::NODE,
+    &secret::SECRET,
+    &serviceaccount::SERVICE_ACCOUNT,
+    &service::SERVICE,
+    &event::EVENTS_V1,
+    &networking::IP_ADDRESS,
+    &networking::SERVICE_CIDR,
+    &rbac::CLUSTER_ROLE_BINDING,
+    &rbac::CLUSTER_ROLE,
+    &rbac::ROLE_BINDING,
+    &rbac::ROLE,
+    &lease::LEASE,
+    &endpointslice::ENDPOINT_SLICE,
+];
 
 /// Finds a kind by its path segments, e.g. `("apps", "v1", "deployments")`.
 pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {

@@ -43,6 +43,7 @@ const fn kind(plural: &'static str, durability: Durability) -> Kind {
         columns: &[],
         cells: |_, _| Vec::new(),
         selectable: &[],
+        view: None,
     }
 }
 

@@ -1,0 +1,191 @@
+//! Event: what happened to an object. Kept as `v1`, in memory, and shown as `events.k8s.io/v1` too.
+
+mod convert;
+
+use serde_json::Value;
+
+use super::{Column, Durability, Kind, Scope, Selectable, Strategy, View};
+use crate::{
+    meta::{self, str_of},
+    names,
+    table::age,
+};
+
+pub static EVENT: Kind = Kind {
+    group: "",
+    version: "v1",
+    kind: "Event",
+    plural: "events",
+    singular: "event",
+    short_names: &["ev"],
+    categories: &[],
+    scope: Scope::Namespaced,
+    durability: Durability::Memory,
+    verbs: Kind::VERBS,
+    subresources: &[],
+    strategy: Strategy {
+        validate_name: names::path_segment,
+        create_on_update: true,
+        ..Strategy::BASE
+    },
+    columns: COLUMNS,
+    cells,
+    selectable: CORE_FIELDS,
+    view: None,
+};
+
+pub static EVENTS_V1: Kind = Kind {
+    group: "events.k8s.io",
+    version: "v1",
+    kind: "Event",
+    plural: "events",
+    singular: "event",
+    short_names: &["ev"],
+    categories: &[],
+    scope: Scope::Namespaced,
+    durability: Durability::Memory,
+    verbs: Kind::VERBS,
+    subresources: &[],
+    strategy: Strategy {
+        create_on_update: true,
+        ..Strategy::BASE
+    },
+    columns: COLUMNS,
+    cells: |object, now_seconds| {
+        let mut stored = object.clone();
+        convert::to_core(&mut stored);
+        cells(&stored, now_seconds)
+    },
+    selectable: EVENTS_V1_FIELDS,
+    view: Some(View {
+        of: &EVENT,
+        to_stored: convert::to_core,
+        from_stored: convert::from_core,
+    }),
+};
+
+const COLUMNS: &[Column] = &[
+    Column::string("Last Seen", "Time since it last happened."),
+    Column::string("Type", "Normal or Warning."),
+    Column::string("Reason", "One word for what happened."),
+    Column::string("Object", "The object it happened to."),
+    Column::string("Subobject", "The part of that object.").wide(),
+    Column::string("Source", "Who reported it.").wide(),
+    Column::string("Message", "What happened, for people."),
+    Column::string("First Seen", "Time since it first happened.").wide(),
+    Column::string("Count", "How often it happened.").wide(),
+    Column::NAME.wide(),
+];
+
+const CORE_FIELDS: &[Selectable] = &[
+    ("involvedObject.kind", |e| {
+        involved(e, "involvedObject", "kind")
+    }),
+    ("involvedObject.namespace", |e| {
+        involved(e, "involvedObject", "namespace")
+    }),
+    ("involvedObject.name", |e| {
+        involved(e, "involvedObject", "name")
+    }),
+    ("involvedObject.uid", |e| {
+        involved(e, "involvedObject", "uid")
+    }),
+    ("involvedObject.apiVersion", |e| {
+        involved(e, "involvedObject", "apiVersion")
+    }),
+    ("involvedObject.resourceVersion", |e| {
+        involved(e, "involvedObject", "resourceVersion")
+    }),
+    ("involvedObject.fieldPath", |e| {
+        involved(e, "involvedObject", "fieldPath")
+    }),
+    ("reason", |e| str_of(&e["reason"]).to_owned()),
+    ("reportingComponent", |e| {
+        str_of(&e["reportingComponent"]).to_owned()
+    }),
+    ("source", |e| {
+        first_of(&e["source"]["component"], &e["reportingComponent"])
+    }),
+    ("type", |e| str_of(&e["type"]).to_owned()),
+];
+
+const EVENTS_V1_FIELDS: &[Selectable] = &[
+    ("reason", |e| str_of(&e["reason"]).to_owned()),
+    ("regarding.kind", |e| involved(e, "regarding", "kind")),
+    ("regarding.namespace", |e| {
+        involved(e, "regarding", "namespace")
+    }),
+    ("regarding.name", |e| involved(e, "regarding", "name")),
+    ("regarding.uid", |e| involved(e, "regarding", "uid")),
+    ("regarding.apiVersion", |e| {
+        involved(e, "regarding", "apiVersion")
+    }),
+    ("regarding.resourceVersion", |e| {
+        involved(e, "regarding", "resourceVersion")
+    }),
+    ("regarding.fieldPath", |e| {
+        involved(e, "regarding", "fieldPath")
+    }),
+    ("reportingController", |e| {
+        str_of(&e["reportingController"]).to_owned()
+    }),
+    ("type", |e| str_of(&e["type"]).to_owned()),
+];
+
+fn involved(event: &Value, reference: &str, field: &str) -> String {
+    str_of(&event[reference][field]).to_owned()
+}
+
+fn first_of(first: &Value, second: &Value) -> String {
+    match str_of(first) {
+        "" => str_of(second).to_owned(),
+        text => text.to_owned(),
+    }
+}
+
+fn cells(event: &Value, now_seconds: i64) -> Vec<Value> {
+    let since = |time: &Value| age::since(str_of(time), now_seconds);
+    let first_seen = match str_of(&event["firstTimestamp"]) {
+        "" => since(&event["eventTime"]),
+        _ => since(&event["firstTimestamp"]),
+    };
+    let series = &event["series"];
+    let last_seen = match (series.is_null(), str_of(&event["lastTimestamp"])) {
+        (false, _) => since(&series["lastObservedTime"]),
+        (true, "") => first_seen.clone(),
+        (true, _) => since(&event["lastTimestamp"]),
+    };
+    let count = if series.is_null() {
+        event["count"].as_i64().filter(|c| *c != 0).unwrap_or(1)
+    } else {
+        series["count"].as_i64().unwrap_or(0)
+    };
+    vec![
+        last_seen.into(),
+        str_of(&event["type"]).into(),
+        str_of(&event["reason"]).into(),
+        target(&event["involvedObject"]).into(),
+        str_of(&event["involvedObject"]["fieldPath"]).into(),
+        source(event).into(),
+        str_of(&event["message"]).trim().into(),
+        first_seen.into(),
+        count.into(),
+        meta::name(event).into(),
+    ]
+}
+
+fn target(reference: &Value) -> String {
+    let kind = str_of(&reference["kind"]).to_lowercase();
+    match str_of(&reference["name"]) {
+        "" => kind,
+        name => format!("{kind}/{name}"),
+    }
+}
+
+fn source(event: &Value) -> String {
+    let component = first_of(&event["source"]["component"], &event["reportingComponent"]);
+    match first_of(&event["source"]["host"], &event["reportingInstance"]).as_str() {
+        "" => component,
+        instance => format!("{component}, {instance}"),
+    }
+}

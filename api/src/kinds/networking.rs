@@ -1,0 +1,96 @@
+//! IPAddress and ServiceCIDR: which cluster IPs there are, and which Service holds each.
+
+use serde_json::Value;
+
+use super::{Column, Durability, Generation, Kind, Scope, Strategy, Subresource};
+use crate::{
+    meta::{self, str_of, texts},
+    table,
+};
+
+const ROW: Kind = Kind {
+    group: "networking.k8s.io",
+    version: "v1",
+    kind: "",
+    plural: "",
+    singular: "",
+    short_names: &[],
+    categories: &[],
+    scope: Scope::Cluster,
+    durability: Durability::Disk,
+    verbs: Kind::VERBS,
+    subresources: &[],
+    strategy: Strategy::BASE,
+    columns: &[],
+    cells: |_, _| Vec::new(),
+    selectable: &[],
+    view: None,
+};
+
+pub static IP_ADDRESS: Kind = Kind {
+    kind: "IPAddress",
+    plural: "ipaddresses",
+    singular: "ipaddress",
+    short_names: &["ip"],
+    strategy: Strategy {
+        generation: Generation::Spec,
+        ..Strategy::BASE
+    },
+    columns: &[
+        Column::NAME,
+        Column::string("ParentRef", "The object that holds this address."),
+    ],
+    cells: address_cells,
+    ..ROW
+};
+
+pub static SERVICE_CIDR: Kind = Kind {
+    kind: "ServiceCIDR",
+    plural: "servicecidrs",
+    singular: "servicecidr",
+    subresources: &[Subresource::STATUS],
+    strategy: Strategy {
+        generation: Generation::Spec,
+        ..Strategy::BASE
+    },
+    columns: &[
+        Column::NAME,
+        Column::string("CIDRs", "Ranges that cluster IPs are taken from."),
+        Column::AGE,
+    ],
+    cells: range_cells,
+    ..ROW
+};
+
+/// Kubernetes gives three cells for its two columns, and so clients get here.
+fn address_cells(object: &Value, now_seconds: i64) -> Vec<Value> {
+    vec![
+        meta::name(object).into(),
+        parent(&object["spec"]["parentRef"]).into(),
+        table::age(object, now_seconds),
+    ]
+}
+
+fn parent(reference: &Value) -> String {
+    if reference.is_null() {
+        return "<none>".into();
+    }
+    let mut text = str_of(&reference["resource"]).to_lowercase();
+    let group = str_of(&reference["group"]);
+    if !group.is_empty() {
+        text = format!("{text}.{}", group.to_lowercase());
+    }
+    let namespace = str_of(&reference["namespace"]);
+    if !namespace.is_empty() {
+        text = format!("{text}/{namespace}");
+    }
+    format!("{text}/{}", str_of(&reference["name"]))
+}
+
+fn range_cells(object: &Value, now_seconds: i64) -> Vec<Value> {
+    vec![
+        meta::name(object).into(),
+        texts(&object["spec"]["cidrs"]).join(",").into(),
+        table::age(object, now_seconds),
+    ]
+}

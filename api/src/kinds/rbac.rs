@@ -1,0 +1,119 @@
+//! Roles and their bindings: stored, checked and shown; knarr asks them nothing.
+
+use serde_json::Value;
+
+use super::{Column, Durability, Kind, Scope, Strategy};
+use crate::{
+    meta::{self, items, str_of},
+    names, table,
+};
+
+const ROW: Kind = Kind {
+    group: "rbac.authorization.k8s.io",
+    version: "v1",
+    kind: "",
+    plural: "",
+    singular: "",
+    short_names: &[],
+    categories: &[],
+    scope: Scope::Namespaced,
+    durability: Durability::Disk,
+    verbs: Kind::VERBS,
+    subresources: &[],
+    strategy: STRATEGY,
+    columns: &[
+        Column::NAME,
+        Column {
+            kind: "date",
+            ..Column::string(
+                "Created At",
+                "metadata.creationTimestamp: set by the server.",
+            )
+        },
+    ],
+    cells: role_cells,
+    selectable: &[],
+    view: None,
+};
+
+const STRATEGY: Strategy = Strategy {
+    validate_name: names::path_segment,
+    create_on_update: true,
+    ..Strategy::BASE
+};
+
+pub static ROLE: Kind = Kind {
+    kind: "Role",
+    plural: "roles",
+    singular: "role",
+    ..ROW
+};
+
+pub static CLUSTER_ROLE: Kind = Kind {
+    kind: "ClusterRole",
+    plural: "clusterroles",
+    singular: "clusterrole",
+    scope: Scope::Cluster,
+    ..ROW
+};
+
+pub static ROLE_BINDING: Kind = Kind {
+    kind: "RoleBinding",
+    plural: "rolebindings",
+    singular: "rolebinding",
+    columns: BINDING_COLUMNS,
+    cells: binding_cells,
+    ..ROW
+};
+
+pub static CLUSTER_ROLE_BINDING: Kind = Kind {
+    kind: "ClusterRoleBinding",
+    plural: "clusterrolebindings",
+    singular: "clusterrolebinding",
+    scope: Scope::Cluster,
+    columns: BINDING_COLUMNS,
+    cells: binding_cells,
+    ..ROW
+};
+
+const BINDING_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::string("Role", "The role that is granted."),
+    Column::AGE,
+    Column::string("Users", "Users it is granted to.").wide(),
+    Column::string("Groups", "Groups it is granted to.").wide(),
+    Column::string("ServiceAccounts", "Service accounts it is granted to.").wide(),
+];
+
+fn role_cells(object: &Value, _: i64) -> Vec<Value> {
+    vec![
+        meta::name(object).into(),
+        meta::creation_timestamp(object).into(),
+    ]
+}
+
+fn binding_cells(object: &Value, now_seconds: i64) -> Vec<Value> {
+    let role = &object["roleRef"];
+    let mut cells = vec![
+        meta::name(object).into(),
+        format!("{}/{}", str_of(&role["kind"]), str_of(&role["name"])).into(),
+        table::age(object, now_seconds),
+    ];
+    for kind in ["User", "Group", "ServiceAccount"] {
+        let subjects: Vec<String> = items(&object["subjects"])
+            .iter()
+            .filter(|subject| subject["kind"] == kind)
+            .map(show_subject)
+            .collect();
+        cells.push(subjects.join(", ").into());
+    }
+    cells
+}
+
+fn show_subject(subject: &Value) -> String {
+    let name = str_of(&subject["name"]);
+    match (str_of(&subject["kind"]), str_of(&subject["namespace"])) {
+        ("ServiceAccount", namespace) if !namespace.is_empty() => format!("{namespace}/{name}"),
+        _ => name.to_owned(),
+    }
+}
