@@ -11,6 +11,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where clients of other machines and the Service `default/kubernetes` find this server.
     pub advertise_address: IpAddr,
+    /// The address listened on; `None`: every address of the host.
+    pub bind: Option<IpAddr>,
     pub port: u16,
     /// Further names and addresses the serving certificate is good for, such as the node's.
     pub server_names: Vec<String>,
@@ -23,4 +25,21 @@ pub struct Config {
     pub cluster_domain: String,
     /// Empty: the tenth address of each service range.
     pub cluster_dns: Vec<IpAddr>,
+}
+
+/// The first usable address of a range: the one of `default/kubernetes` in a service range.
+pub(crate) fn first(range: &IpNet) -> Option<IpAddr> {
+    nth(range, 1)
+}
+
+/// The address `offset` places after the network's own, if the range holds it.
+pub(crate) fn nth(range: &IpNet, offset: u128) -> Option<IpAddr> {
+    let address = match range.network() {
+        IpAddr::V4(network) => {
+            let offset = u32::try_from(offset).ok()?;
+            IpAddr::from(network.to_bits().checked_add(offset)?.to_be_bytes())
+        }
+        IpAddr::V6(network) => IpAddr::from(network.to_bits().checked_add(offset)?.to_be_bytes()),
+    };
+    range.contains(&address).then_some(address)
 }

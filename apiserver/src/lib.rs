@@ -4,24 +4,38 @@
 
 pub mod auth;
 pub mod config;
+mod join;
+mod kubeconfig;
+pub mod pki;
 pub mod routes;
-pub mod serve;
+mod serve;
 pub mod storage;
+mod tokens;
 
 use std::sync::Arc;
 
 use axum::{Router, body::Body};
 use http::Request;
 use knarr_api::kinds;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use self::storage::Store;
-pub use self::{auth::User, config::Config};
+use self::{auth::Authenticator, pki::Pki, serve::Endpoint, storage::Store, tokens::Tokens};
+pub use self::{
+    auth::User,
+    config::Config,
+    kubeconfig::path as kubeconfig_path,
+    tokens::{JoinToken, join_token},
+};
 
 /// What every request works on.
 pub struct State {
     pub config: Config,
     pub store: Store,
+    pub pki: Pki,
+    pub join_token: JoinToken,
 }
 
 /// Why the server cannot start.
@@ -29,28 +43,57 @@ pub struct State {
 pub enum OpenError {
     #[error(transparent)]
     Store(#[from] storage::OpenError),
+    #[error(transparent)]
+    Pki(#[from] pki::Error),
 }
 
 /// The API server, ready to answer.
 pub struct Server {
     state: Arc<State>,
     router: Router,
+    acceptor: TlsAcceptor,
+    authenticator: Arc<Authenticator>,
 }
 
 impl Server {
-    /// Opens the store in the data directory.
+    /// Opens what the data directory holds, and makes what a first start needs.
     ///
     /// # Errors
-    /// When the data directory cannot be used or is in use.
+    /// When the data directory cannot be used or is in use, or its keys cannot be read.
     pub async fn open(config: Config) -> Result<Server, OpenError> {
+        // First, because it takes the lock on the directory.
         let store = Store::open(&config.data_dir, kinds::ALL).await?;
-        let state = Arc::new(State { config, store });
-        let router = routes::router(state.clone());
-        Ok(Server { state, router })
+        let pki = Pki::open(&config)?;
+        let mut tokens = Tokens::open(&config.data_dir)?;
+        kubeconfig::ensure(&config, &pki, &mut tokens)?;
+        let join_token = JoinToken::open(&config.data_dir, &pki)?;
+        let acceptor = TlsAcceptor::from(Arc::new(pki.server_tls()?));
+        let state = Arc::new(State {
+            config,
+            store,
+            pki,
+            join_token,
+        });
+        Ok(Server {
+            router: routes::router(state.clone()).merge(join::router(state.clone())),
+            state,
+            acceptor,
+            authenticator: Arc::new(Authenticator::new(tokens)),
+        })
     }
 
     pub fn state(&self) -> &Arc<State> {
         &self.state
+    }
+
+    /// Answers on `listener` until `shutdown`, then lets requests under way finish.
+    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
+        let endpoint = Endpoint {
+            acceptor: self.acceptor.clone(),
+            authenticator: self.authenticator.clone(),
+            router: self.router.clone(),
+        };
+        serve::serve(endpoint, listener, shutdown).await;
     }
 
     /// A client inside this process: the router is its transport, and `user` is who it is.

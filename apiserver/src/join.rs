@@ -1,0 +1,113 @@
+//! How a machine becomes a node: the CA's certificate for anybody, certificates for who holds the join token.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{self, DefaultBodyLimit},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use http::{HeaderMap, header::CONTENT_TYPE};
+use knarr_api::status::Status;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    State,
+    auth::bearer,
+    pki::{self, Role},
+    serve::refusal,
+};
+
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// What a machine asks for.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Request {
+    node_name: String,
+    #[serde(rename = "nodeIPs")]
+    node_ips: Vec<IpAddr>,
+    #[serde(rename = "clientCSR")]
+    client_csr: String,
+    #[serde(rename = "servingCSR")]
+    serving_csr: String,
+}
+
+/// What it gets, all PEM.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Admission {
+    client_certificate: String,
+    serving_certificate: String,
+    ca: String,
+}
+
+pub(crate) fn router(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/cacerts", get(cacerts))
+        .route("/knarr/v1/join", post(join))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(state)
+}
+
+async fn cacerts(extract::State(state): extract::State<Arc<State>>) -> String {
+    state.pki.authority.pem().to_owned()
+}
+
+async fn join(
+    extract::State(state): extract::State<Arc<State>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if !bearer(&headers).is_some_and(|secret| state.join_token.admits(secret)) {
+        return refusal(&Status::unauthorized());
+    }
+    let request: Request = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(error) => return refusal(&Status::bad_request(error.to_string())),
+    };
+    if !is_node_name(&request.node_name) {
+        let text = format!("{:?} is not a node name", request.node_name);
+        return refusal(&Status::bad_request(text));
+    }
+    match admit(&state, &request) {
+        Ok(admission) => {
+            let body = serde_json::to_vec(&admission).unwrap_or_default();
+            ([(CONTENT_TYPE, "application/json")], body).into_response()
+        }
+        Err(error) => refusal(&Status::bad_request(error.to_string())),
+    }
+}
+
+fn admit(state: &State, request: &Request) -> Result<Admission, pki::Error> {
+    let authority = &state.pki.authority;
+    let client = Role::Client {
+        user: format!("system:node:{}", request.node_name),
+        groups: vec!["system:nodes".into()],
+    };
+    let mut names = vec![request.node_name.clone(), "localhost".into()];
+    names.extend(request.node_ips.iter().map(IpAddr::to_string));
+    let serving = Role::NodeServer {
+        node: request.node_name.clone(),
+        names,
+    };
+    Ok(Admission {
+        client_certificate: authority.sign(&request.client_csr, &client)?,
+        serving_certificate: authority.sign(&request.serving_csr, &serving)?,
+        ca: authority.pem().to_owned(),
+    })
+}
+
+/// A DNS subdomain: anything else could name another user or host in the certificate.
+fn is_node_name(name: &str) -> bool {
+    let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    name.len() <= 253
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(is_inner)
+        })
+}

@@ -1,0 +1,178 @@
+//! The cluster's certificate authority and the certificates of this server, made on first start and kept in `DATA_DIR/pki`.
+//!
+//! Signs what it is told to; who may ask is decided by the caller.
+
+mod authority;
+mod files;
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
+
+pub use self::authority::{Authority, Role};
+pub(crate) use self::files::{read_or_create, write_secret};
+use crate::config::Config;
+
+/// Why keys or certificates cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot write {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot make sense of {}", .0.display())]
+    Unreadable(PathBuf),
+    #[error("cannot issue a certificate")]
+    Issue(#[from] rcgen::Error),
+    #[error("cannot set up TLS")]
+    Tls(#[from] rustls::Error),
+    #[error("cannot check client certificates")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// A certificate and its key, as PEM.
+#[derive(Clone)]
+pub struct Identity {
+    pub certificate: String,
+    pub key: String,
+}
+
+/// Everything of the cluster's keys that this server holds.
+pub struct Pki {
+    pub authority: Authority,
+    pub server: Identity,
+    /// What this server shows to node agents.
+    pub agent_client: Identity,
+    /// The administrator's, for the kubeconfig.
+    pub admin: Identity,
+}
+
+impl Pki {
+    /// Reads the keys in `DATA_DIR/pki`, makes what is missing and renews what is about to expire.
+    pub fn open(config: &Config) -> Result<Pki, Error> {
+        let directory = config.data_dir.join("pki");
+        files::create_directory(&directory)?;
+        let authority = Authority::open(&directory)?;
+        let server = Role::Server(server_names(config));
+        let agent_client = Role::Client {
+            user: "kube-apiserver-kubelet-client".into(),
+            groups: vec!["system:masters".into()],
+        };
+        let admin = Role::Client {
+            user: "system:admin".into(),
+            groups: vec!["system:masters".into()],
+        };
+        Ok(Pki {
+            server: identity(&directory, "server", &authority, &server)?,
+            agent_client: identity(&directory, "agent-client", &authority, &agent_client)?,
+            admin: identity(&directory, "admin", &authority, &admin)?,
+            authority,
+        })
+    }
+}
+
+impl Identity {
+    pub(crate) fn chain(
+        &self,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
+        use rustls::pki_types::pem::PemObject;
+        let unusable = |_| Error::Tls(rustls::Error::General("unusable PEM".into()));
+        let certificate =
+            CertificateDer::from_pem_slice(self.certificate.as_bytes()).map_err(unusable)?;
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(unusable)?;
+        Ok((vec![certificate], key))
+    }
+}
+
+/// The identity stored under `name`, if it still fits its role; otherwise a new one.
+fn identity(
+    directory: &Path,
+    name: &str,
+    authority: &Authority,
+    role: &Role,
+) -> Result<Identity, Error> {
+    let certificate_path = directory.join(format!("{name}.crt"));
+    let key_path = directory.join(format!("{name}.key"));
+    let kept = std::fs::read_to_string(&certificate_path)
+        .ok()
+        .zip(std::fs::read_to_string(&key_path).ok())
+        .filter(|(certificate, _)| authority.still_good(certificate, role));
+    if let Some((certificate, key)) = kept {
+        return Ok(Identity { certificate, key });
+    }
+    let identity = authority.issue(role)?;
+    write_secret(&key_path, &identity.key)?;
+    write_secret(&certificate_path, &identity.certificate)?;
+    Ok(identity)
+}
+
+/// Every name and address under which clients reach this server.
+fn server_names(config: &Config) -> Vec<String> {
+    let mut names: Vec<String> = ["localhost", "kubernetes", "kubernetes.default"]
+        .map(String::from)
+        .into();
+    names.push("kubernetes.default.svc".into());
+    names.push(format!("kubernetes.default.svc.{}", config.cluster_domain));
+    let first_addresses = config.service_cidrs.iter().filter_map(crate::config::first);
+    let addresses = [IpAddr::from([127, 0, 0, 1]), config.advertise_address]
+        .into_iter()
+        .chain(first_addresses);
+    names.extend(addresses.map(|a| a.to_string()));
+    names.push("::1".into());
+    names.extend(config.server_names.iter().cloned());
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// SHA-256 of the CA certificate, in hex: what a join token pins.
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    hex(&Sha256::digest(certificate))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+impl Pki {
+    /// TLS as this server speaks it: anybody may connect, and a client certificate of ours says who it is.
+    pub fn server_tls(&self) -> Result<rustls::ServerConfig, Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            Arc::new(self.authority.roots()?),
+            provider.clone(),
+        )
+        .allow_unauthenticated()
+        .build()?;
+        let (chain, key) = self.server.chain()?;
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)?;
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(tls)
+    }
+
+    /// TLS towards node agents: theirs must be a certificate of ours, and they are shown one of ours.
+    pub fn agent_tls(&self) -> Result<rustls::ClientConfig, Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let (chain, key) = self.agent_client.chain()?;
+        Ok(rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(self.authority.roots()?)
+            .with_client_auth_cert(chain, key)?)
+    }
+}

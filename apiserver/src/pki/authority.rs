@@ -1,0 +1,216 @@
+//! The certificate authority: its own certificate, and the ones it signs.
+
+use std::{
+    net::IpAddr,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use rustls::{RootCertStore, pki_types::CertificateDer};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::{Error, Identity, files::read_or_create};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+const LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// A certificate with less than this left is issued anew.
+const RENEWAL_MARGIN: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// What a certificate is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Serves TLS under these names and addresses.
+    Server(Vec<String>),
+    /// Is this user, in these groups.
+    Client { user: String, groups: Vec<String> },
+    /// A node agent's own server.
+    NodeServer { node: String, names: Vec<String> },
+}
+
+/// Signs certificates.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    pem: String,
+}
+
+impl Authority {
+    /// Reads the authority in `directory`, or makes it.
+    pub(super) fn open(directory: &Path) -> Result<Authority, Error> {
+        let key_path = directory.join("ca.key");
+        let key = read_or_create(&key_path, || {
+            Ok::<_, Error>(KeyPair::generate()?.serialize_pem())
+        })?;
+        let key = KeyPair::from_pem(&key).map_err(|_| Error::Unreadable(key_path))?;
+        let path = directory.join("ca.crt");
+        let pem = read_or_create(&path, || {
+            Ok::<_, Error>(authority_params().self_signed(&key)?.pem())
+        })?;
+        let certificate = parse_pem(&pem).ok_or_else(|| Error::Unreadable(path))?;
+        Ok(Authority {
+            issuer: Issuer::from_ca_cert_der(&certificate, key)?,
+            certificate,
+            pem,
+        })
+    }
+
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    pub fn roots(&self) -> Result<RootCertStore, Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone())?;
+        Ok(roots)
+    }
+
+    /// Makes a key and signs it.
+    pub fn issue(&self, role: &Role) -> Result<Identity, Error> {
+        let key = KeyPair::generate()?;
+        let certificate = role.params().signed_by(&key, &self.issuer)?;
+        Ok(Identity {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
+    }
+
+    /// Signs the key of a request; everything else in the request is ignored, `role` says what the certificate holds.
+    pub fn sign(&self, request: &str, role: &Role) -> Result<String, Error> {
+        let mut request = CertificateSigningRequestParams::from_pem(request)?;
+        request.params = role.params();
+        Ok(request.signed_by(&self.issuer)?.pem())
+    }
+
+    /// Whether `pem` is ours, for `role`, and good for a while.
+    pub(super) fn still_good(&self, pem: &str, role: &Role) -> bool {
+        let Some(der) = parse_pem(pem) else {
+            return false;
+        };
+        let Ok((_, certificate)) = X509Certificate::from_der(&der) else {
+            return false;
+        };
+        let Ok((_, authority)) = X509Certificate::from_der(&self.certificate) else {
+            return false;
+        };
+        let left = certificate.validity().not_after.timestamp() - unix_seconds();
+        certificate
+            .verify_signature(Some(authority.public_key()))
+            .is_ok()
+            && left > RENEWAL_MARGIN.as_secs() as i64
+            && names(&certificate) == role.names()
+    }
+}
+
+impl Role {
+    fn names(&self) -> Vec<String> {
+        match self {
+            Role::Server(names) | Role::NodeServer { names, .. } => names.clone(),
+            Role::Client { .. } => Vec::new(),
+        }
+    }
+
+    fn params(&self) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        set_validity(&mut params, LIFETIME);
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.subject_alt_names = self.names().iter().filter_map(|n| san(n)).collect();
+        let (user, groups, usage) = match self {
+            Role::Server(_) => (
+                "knarr".to_owned(),
+                Vec::new(),
+                ExtendedKeyUsagePurpose::ServerAuth,
+            ),
+            Role::Client { user, groups } => (
+                user.clone(),
+                groups.clone(),
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ),
+            Role::NodeServer { node, .. } => (
+                format!("system:node:{node}"),
+                vec!["system:nodes".to_owned()],
+                ExtendedKeyUsagePurpose::ServerAuth,
+            ),
+        };
+        params.extended_key_usages = vec![usage];
+        for group in groups {
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, group);
+        }
+        params.distinguished_name.push(DnType::CommonName, user);
+        params
+    }
+}
+
+fn authority_params() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    let name = format!("knarr-ca@{}", unix_seconds());
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+    ];
+    set_validity(&mut params, AUTHORITY_LIFETIME);
+    params
+}
+
+/// Starts a day early: clocks of joining machines differ.
+fn set_validity(params: &mut CertificateParams, lifetime: Duration) {
+    let now = SystemTime::now();
+    params.not_before = (now - DAY).into();
+    params.not_after = (now + lifetime).into();
+}
+
+fn san(name: &str) -> Option<SanType> {
+    match name.parse::<IpAddr>() {
+        Ok(address) => Some(SanType::IpAddress(address)),
+        Err(_) => Some(SanType::DnsName(name.try_into().ok()?)),
+    }
+}
+
+/// The names and addresses a certificate is good for, in its own order.
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else {
+        return Vec::new();
+    };
+    let names = extension.value.general_names.iter();
+    names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => address(bytes).map(|a| a.to_string()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => Some(IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?)),
+        16 => Some(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?)),
+        _ => None,
+    }
+}
+
+fn parse_pem(pem: &str) -> Option<CertificateDer<'static>> {
+    use rustls::pki_types::pem::PemObject;
+    CertificateDer::from_pem_slice(pem.as_bytes()).ok()
+}
+
+fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+}
