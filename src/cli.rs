@@ -1,0 +1,141 @@
+//! What was typed: every subcommand and flag. What it means is settled in [`crate::settings`].
+
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::{echo, verbs};
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  it failed, or the answer is no
+  2  the command line or a manifest cannot be read
+  3  the API server cannot be reached
+  4  root is needed
+  5  something else holds what knarr needs: a port, a directory, an address range";
+
+/// Kubernetes Services without Kubernetes.
+#[derive(Parser, Debug)]
+#[command(name = "knarr", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Run the API server and its controllers
+    Server,
+    /// Create or update the objects of manifests
+    Apply(verbs::apply::Args),
+    /// Print objects
+    Get(verbs::get::Args),
+    /// Delete objects
+    Delete(verbs::delete::Args),
+    /// Print the logs of a container
+    Logs(verbs::logs::Args),
+    /// Run a command in a container
+    Exec(verbs::exec::Args),
+    /// Print the health of each part
+    Status,
+    /// Print the token that `knarr agent` joins with
+    Token,
+    /// Print a kubeconfig for administrators
+    Kubeconfig,
+    /// Answer HTTP and UDP with the pod's name
+    Echo(echo::Args),
+}
+
+/// Flags that every command shares; each is also an environment variable and a key of the `--config` file.
+#[derive(Args, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct Flags {
+    /// YAML file with these options as keys
+    #[arg(long, global = true, env = "KNARR_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+    /// What outlives a restart: objects, keys, the kubeconfig [default: /var/lib/knarr]
+    #[arg(long, global = true, env = "KNARR_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// What outlives knarr but not a reboot: running pods [default: /run/knarr]
+    #[arg(long, global = true, env = "KNARR_RUN_DIR", value_name = "DIR")]
+    pub(crate) run_dir: Option<PathBuf>,
+    /// Name of this node [default: the host name]
+    #[arg(long, global = true, env = "KNARR_NODE_NAME", value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// Address other nodes reach this one at; once per IP family [default: the uplink's]
+    #[arg(
+        long,
+        global = true,
+        env = "KNARR_NODE_IP",
+        value_name = "IP",
+        value_delimiter = ','
+    )]
+    #[serde(default)]
+    pub(crate) node_ip: Vec<IpAddr>,
+    /// Address the API server listens on [default: all]
+    #[arg(long, global = true, env = "KNARR_BIND", value_name = "IP")]
+    pub(crate) bind: Option<IpAddr>,
+    /// Port the API server listens on [default: 6443]
+    #[arg(long, global = true, env = "KNARR_PORT", value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// Addresses of pods; a second range of the other family makes the cluster dual-stack [default: 10.42.0.0/16]
+    #[arg(
+        long,
+        global = true,
+        env = "KNARR_CLUSTER_CIDR",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    #[serde(default)]
+    pub(crate) cluster_cidr: Vec<IpNet>,
+    /// Addresses of Services [default: 10.0.128.0/17]
+    #[arg(
+        long,
+        global = true,
+        env = "KNARR_SERVICE_CIDR",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    #[serde(default)]
+    pub(crate) service_cidr: Vec<IpNet>,
+    /// Ports that node ports are taken from [default: 30000-32767]
+    #[arg(
+        long,
+        global = true,
+        env = "KNARR_NODE_PORT_RANGE",
+        value_name = "FROM-TO"
+    )]
+    pub(crate) node_port_range: Option<String>,
+    /// Addresses of load balancers: CIDRs or FROM-TO ranges [default: a private /24 that the nodes answer]
+    #[arg(
+        long,
+        global = true,
+        env = "KNARR_LB_POOL",
+        value_name = "CIDR|FROM-TO",
+        value_delimiter = ','
+    )]
+    #[serde(default)]
+    pub(crate) lb_pool: Vec<String>,
+    /// Kubeconfig for the client commands [default: the one in the data directory]
+    #[arg(long, global = true, env = "KUBECONFIG", value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// How log lines look on standard error
+    #[arg(long, global = true, env = "KNARR_LOG_FORMAT", value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+    /// Least severe log lines shown: error, warn, info, debug or trace [default: info]
+    #[arg(long, global = true, env = "KNARR_LOG_LEVEL", value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}

@@ -1,0 +1,94 @@
+//! Exit codes, and errors as the user sees them: one line with a hint.
+
+use std::{fmt, process::ExitCode};
+
+/// The exit codes that `knarr --help` documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    Failed = 1,
+    Unreadable = 2,
+    Unreachable = 3,
+    NotRoot = 4,
+    InUse = 5,
+}
+
+/// An error that knows its exit code and what the user can do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, message: impl fmt::Display) -> Self {
+        Failure {
+            code,
+            message: message.to_string(),
+            hint: None,
+        }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+}
+
+/// Prints `knarr: what: why (hint: …)` and gives the code to exit with.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    let (code, line) = describe(error);
+    eprintln!("knarr: {line}");
+    ExitCode::from(code as u8)
+}
+
+fn describe(error: &anyhow::Error) -> (Code, String) {
+    let mut line = String::new();
+    let mut code = Code::Failed;
+    let mut hint = None;
+    for cause in error.chain() {
+        if let Some(failure) = cause.downcast_ref::<Failure>() {
+            code = failure.code;
+            hint = hint.or(failure.hint.clone());
+        }
+        let text = cause.to_string();
+        // Many libraries repeat their source in their own text.
+        if !line.ends_with(&text) {
+            if !line.is_empty() {
+                line.push_str(": ");
+            }
+            line.push_str(&text);
+        }
+    }
+    let mut line = line.replace('\n', " ");
+    if let Some(hint) = hint {
+        line.push_str(&format!(" (hint: {hint})"));
+    }
+    (code, line)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_with_code_and_hint() {
+        let failure =
+            Failure::new(Code::InUse, "port 6443 is taken").hint("choose another with --port");
+        let error = Err::<(), _>(failure)
+            .context("cannot start the API server")
+            .expect_err("an error");
+        let expected =
+            "cannot start the API server: port 6443 is taken (hint: choose another with --port)";
+        assert_eq!(describe(&error), (Code::InUse, expected.to_owned()));
+    }
+
+    #[test]
+    fn a_plain_error_exits_with_1_and_stays_on_one_line() {
+        let error = anyhow::anyhow!("two\nlines");
+        assert_eq!(describe(&error), (Code::Failed, "two lines".to_owned()));
+    }
+}

@@ -1,0 +1,279 @@
+//! How a node gets its certificates: it proves the join token, checks the server's CA against it, and has two keys signed.
+
+use std::{
+    net::IpAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use http_body_util::BodyExt;
+use kube::{Client, Config, config::AuthInfo};
+use rcgen::{CertificateParams, DnType, KeyPair};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::exit::{Code, Failure};
+
+/// What a node needs to speak to the server, and to be spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    pub(crate) ca: String,
+    pub(crate) client_certificate: String,
+    pub(crate) client_key: String,
+    pub(crate) serving_certificate: String,
+    pub(crate) serving_key: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JoinRequest<'a> {
+    node_name: &'a str,
+    #[serde(rename = "nodeIPs")]
+    node_ips: &'a [IpAddr],
+    #[serde(rename = "clientCSR")]
+    client_csr: String,
+    #[serde(rename = "servingCSR")]
+    serving_csr: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JoinAnswer {
+    ca: String,
+    client_certificate: String,
+    serving_certificate: String,
+}
+
+/// `K1<sha256 of the CA certificate>::<secret>`.
+#[derive(Debug, PartialEq, Eq)]
+struct Token<'a> {
+    ca_sha256: &'a str,
+    secret: &'a str,
+}
+
+fn parse_token(text: &str) -> Result<Token<'_>> {
+    let parts = text
+        .trim()
+        .strip_prefix("K1")
+        .and_then(|rest| rest.split_once("::"));
+    match parts {
+        Some((ca_sha256, secret)) if ca_sha256.len() == 64 && !secret.is_empty() => {
+            Ok(Token { ca_sha256, secret })
+        }
+        _ => Err(Failure::new(Code::Unreadable, "that is no join token")
+            .hint("run `knarr token` on the server")
+            .into()),
+    }
+}
+
+/// Joins, or finds the credentials of an earlier join.
+pub(crate) async fn credentials(
+    dir: &Path,
+    server: &str,
+    token: &str,
+    name: &str,
+    ips: &[IpAddr],
+) -> Result<Credentials> {
+    let token = parse_token(token)?;
+    let ca = trusted_ca(server, token.ca_sha256).await;
+    if let Some(kept) = load(dir).filter(|kept| ca.as_ref().map_or(true, |ca| *ca == kept.ca)) {
+        return Ok(kept);
+    }
+    let joined = join(server, &ca?, token.secret, name, ips).await?;
+    save(dir, &joined)?;
+    Ok(joined)
+}
+
+/// Fetches the CA unverified, and believes it only if its hash is the one the token names.
+async fn trusted_ca(server: &str, expected_sha256: &str) -> Result<String> {
+    let mut config = config_for(server)?;
+    config.accept_invalid_certs = true;
+    let request = http::Request::get("/cacerts").body(kube::client::Body::empty())?;
+    let pem =
+        String::from_utf8(send(config, request, server).await?).context("/cacerts is not PEM")?;
+    let der =
+        CertificateDer::from_pem_slice(pem.as_bytes()).context("/cacerts holds no certificate")?;
+    let found: String = Sha256::digest(&der)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    if found == expected_sha256 {
+        return Ok(pem);
+    }
+    Err(Failure::new(
+        Code::Failed,
+        format!("{server} is not the server that the token is for"),
+    )
+    .hint("run `knarr token` on that server")
+    .into())
+}
+
+async fn join(
+    server: &str,
+    ca: &str,
+    secret: &str,
+    name: &str,
+    ips: &[IpAddr],
+) -> Result<Credentials> {
+    let (client_key, client_csr) = key_and_csr(name)?;
+    let (serving_key, serving_csr) = key_and_csr(name)?;
+    let mut config = config_for(server)?;
+    let der = CertificateDer::from_pem_slice(ca.as_bytes()).context("the CA is not PEM")?;
+    config.root_cert = Some(vec![der.to_vec()]);
+    config.auth_info = AuthInfo {
+        token: Some(secret.to_owned().into()),
+        ..AuthInfo::default()
+    };
+    let body = serde_json::to_vec(&JoinRequest {
+        node_name: name,
+        node_ips: ips,
+        client_csr,
+        serving_csr,
+    })?;
+    let request = http::Request::post("/knarr/v1/join")
+        .header(http::header::CONTENT_TYPE, crate::client::JSON)
+        .body(kube::client::Body::from(body))?;
+    let answer: JoinAnswer = serde_json::from_slice(&send(config, request, server).await?)?;
+    Ok(Credentials {
+        ca: answer.ca,
+        client_certificate: answer.client_certificate,
+        client_key,
+        serving_certificate: answer.serving_certificate,
+        serving_key,
+    })
+}
+
+/// A fresh key as PEM, and a request to have it signed; the server decides what the certificate says.
+fn key_and_csr(name: &str) -> Result<(String, String)> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    Ok((key.serialize_pem(), params.serialize_request(&key)?.pem()?))
+}
+
+fn config_for(server: &str) -> Result<Config> {
+    let uri: http::Uri = server
+        .parse()
+        .ok()
+        .filter(|uri: &http::Uri| uri.scheme_str() == Some("https"))
+        .ok_or_else(|| {
+            Failure::new(Code::Unreadable, format!("{server:?} is not an https URL"))
+                .hint("as in --server https://192.0.2.1:6443")
+        })?;
+    crate::client::install_crypto();
+    Ok(Config::new(uri))
+}
+
+async fn send(
+    config: Config,
+    request: http::Request<kube::client::Body>,
+    server: &str,
+) -> Result<Vec<u8>> {
+    let client = Client::try_from(config)?;
+    let response = client.send(request).await.map_err(|error| {
+        Failure::new(Code::Unreachable, format!("cannot reach {server}: {error}"))
+            .hint("is `knarr server` running there?")
+    })?;
+    let status = response.status();
+    let bytes = response.into_body().collect().await?.to_bytes().to_vec();
+    if status.is_success() {
+        return Ok(bytes);
+    }
+    Err(Failure::new(
+        Code::Failed,
+        format!("{server} refuses to let this node join: {status}"),
+    )
+    .hint("run `knarr token` on the server for a valid token")
+    .into())
+}
+
+const FILES: [&str; 5] = [
+    "ca.crt",
+    "client.crt",
+    "client.key",
+    "serving.crt",
+    "serving.key",
+];
+
+fn load(dir: &Path) -> Option<Credentials> {
+    let [
+        ca,
+        client_certificate,
+        client_key,
+        serving_certificate,
+        serving_key,
+    ] = FILES.map(|file| std::fs::read_to_string(dir.join(file)).ok());
+    Some(Credentials {
+        ca: ca?,
+        client_certificate: client_certificate?,
+        client_key: client_key?,
+        serving_certificate: serving_certificate?,
+        serving_key: serving_key?,
+    })
+}
+
+fn save(dir: &Path, credentials: &Credentials) -> Result<()> {
+    let Credentials {
+        ca,
+        client_certificate,
+        client_key,
+        serving_certificate,
+        serving_key,
+    } = credentials;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)?;
+    let texts = [
+        ca,
+        client_certificate,
+        client_key,
+        serving_certificate,
+        serving_key,
+    ];
+    for (file, text) in FILES.iter().zip(texts) {
+        write_private(&dir.join(file), text)?;
+    }
+    Ok(())
+}
+
+fn write_private(path: &PathBuf, text: &str) -> Result<()> {
+    use std::io::Write;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_name_the_ca_and_hold_a_secret() {
+        let hash = "a".repeat(64);
+        let text = format!("K1{hash}::s3cret");
+        assert_eq!(
+            parse_token(&text).expect("a token"),
+            Token {
+                ca_sha256: &hash,
+                secret: "s3cret"
+            }
+        );
+        for bad in [
+            "",
+            "K1::x",
+            "s3cret",
+            &format!("K1{hash}::"),
+            &format!("K2{hash}::x"),
+        ] {
+            assert!(parse_token(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Wires the parts of one process: which run here, with whose credentials, and what happens when one of them ends.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::{Result, anyhow};
+use knarr_apiserver::{Config, Server};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    exit::{Code, Failure},
+    host,
+    ranges::Ranges,
+    settings::Settings,
+};
+
+const CLUSTER_DOMAIN: &str = "cluster.local";
+const CONNECTION_BACKLOG: u32 = 4096;
+
+/// An API server that is open but does not answer yet.
+pub(crate) struct Api {
+    server: Server,
+    listener: TcpListener,
+}
+
+/// Opens the store and takes the port; what is wrong with either shows here.
+pub(crate) async fn open_api(settings: &Settings, ranges: &Ranges) -> Result<Api> {
+    crate::client::install_crypto();
+    let listener = listen(settings)?;
+    let node_ips = node_ips(settings).await?;
+    let names =
+        std::iter::once(settings.node_name.clone()).chain(node_ips.iter().map(IpAddr::to_string));
+    let config = Config {
+        data_dir: settings.data_dir.clone(),
+        bind: settings.bind,
+        advertise_address: node_ips
+            .first()
+            .copied()
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        port: settings.port,
+        server_names: names.collect(),
+        service_cidrs: ranges.service_cidr.clone(),
+        cluster_cidrs: ranges.cluster_cidr.clone(),
+        node_port_range: settings.node_ports.clone(),
+        lb_pool: ranges.lb_pool.join(","),
+        cluster_domain: CLUSTER_DOMAIN.to_owned(),
+        cluster_dns: Vec::new(),
+    };
+    let server = Server::open(config).await.map_err(explain_open)?;
+    Ok(Api { server, listener })
+}
+
+fn explain_open(error: knarr_apiserver::OpenError) -> anyhow::Error {
+    let in_use = matches!(
+        error,
+        knarr_apiserver::OpenError::Store(knarr_apiserver::storage::OpenError::Locked(_))
+    );
+    let error = anyhow::Error::new(error).context("cannot open the data directory");
+    if in_use {
+        return error.context(
+            Failure::new(Code::InUse, "another knarr holds this data")
+                .hint("stop it first, or choose another --data-dir"),
+        );
+    }
+    error
+}
+
+fn listen(settings: &Settings) -> Result<TcpListener> {
+    let open = |ip: IpAddr| -> std::io::Result<TcpListener> {
+        let socket = if ip.is_ipv6() {
+            TcpSocket::new_v6()?
+        } else {
+            TcpSocket::new_v4()?
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::new(ip, settings.port))?;
+        socket.listen(CONNECTION_BACKLOG)
+    };
+    let listener = match settings.bind {
+        Some(ip) => open(ip),
+        // A kernel without IPv6 has no wildcard for both families.
+        None => open(Ipv6Addr::UNSPECIFIED.into()).or_else(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => Err(error),
+            _ => open(Ipv4Addr::UNSPECIFIED.into()),
+        }),
+    };
+    listener.map_err(|error| {
+        let code = if error.kind() == std::io::ErrorKind::AddrInUse {
+            Code::InUse
+        } else {
+            Code::Failed
+        };
+        Failure::new(
+            code,
+            format!("cannot listen on port {}: {error}", settings.port),
+        )
+        .hint("choose another with --port")
+        .into()
+    })
+}
+
+/// The addresses others reach this node at: those asked for, else the uplink's; none on a host without network.
+pub(crate) async fn node_ips(settings: &Settings) -> Result<Vec<IpAddr>> {
+    if !settings.node_ip.is_empty() {
+        return Ok(settings.node_ip.clone());
+    }
+    Ok(host::observe().await?.uplink)
+}
+
+/// The running parts of this process.
+pub(crate) struct Parts {
+    running: JoinSet<(&'static str, Result<()>)>,
+    stop: CancellationToken,
+}
+
+impl Parts {
+    pub(crate) fn new(stop: CancellationToken) -> Self {
+        Parts {
+            running: JoinSet::new(),
+            stop,
+        }
+    }
+
+    /// The API server and its controllers.
+    pub(crate) fn start_api(&mut self, api: Api) {
+        let Api { server, listener } = api;
+        self.start("apiserver", serve(server, listener, self.stop.clone()));
+    }
+
+    fn start<E>(
+        &mut self,
+        name: &'static str,
+        part: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) where
+        E: Into<anyhow::Error>,
+    {
+        self.running
+            .spawn(async move { (name, part.await.map_err(Into::into)) });
+    }
+
+    /// Waits until a part ends by itself, which none should.
+    pub(crate) async fn failure(&mut self) -> anyhow::Error {
+        match self.running.join_next().await {
+            Some(Ok((name, Err(error)))) => error.context(format!("the {name} failed")),
+            Some(Ok((name, Ok(())))) => anyhow!("the {name} ended"),
+            Some(Err(error)) => anyhow::Error::new(error).context("a part panicked"),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells every part to stop and waits for those that do within the limit.
+    pub(crate) async fn stop(mut self, limit: Duration) {
+        self.stop.cancel();
+        let all_ended = async {
+            while let Some(ended) = self.running.join_next().await {
+                if let Ok((name, Err(error))) = ended {
+                    tracing::warn!("the {name} did not stop well: {error:#}");
+                }
+            }
+        };
+        if tokio::time::timeout(limit, all_ended).await.is_err() {
+            tracing::warn!("not every part stopped within {limit:?}");
+        }
+    }
+}
+
+async fn serve(server: Server, listener: TcpListener, stop: CancellationToken) -> Result<()> {
+    server.serve(listener, stop).await;
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! Chooses the address ranges of a new cluster so that they overlap nothing the host already routes. Observes nothing itself.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+
+/// The ranges a cluster lives in, fixed at its first start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Ranges {
+    pub(crate) cluster_cidr: Vec<IpNet>,
+    pub(crate) service_cidr: Vec<IpNet>,
+    pub(crate) lb_pool: Vec<String>,
+}
+
+/// What the user asked for; empty means knarr chooses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) cluster_cidr: Vec<IpNet>,
+    pub(crate) service_cidr: Vec<IpNet>,
+    pub(crate) lb_pool: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum Error {
+    #[error("{flag} {range} overlaps {other} of this host")]
+    Overlap {
+        flag: &'static str,
+        range: IpNet,
+        other: IpNet,
+    },
+    #[error("every default range for {flag} overlaps an address or route of this host")]
+    NoneFree { flag: &'static str },
+    #[error("--cluster-cidr {cluster} overlaps --service-cidr {service}")]
+    Each { cluster: IpNet, service: IpNet },
+    #[error("{flag} takes one range per IP family, and both flags the same families")]
+    Families { flag: &'static str },
+    #[error("--lb-pool {0:?} is neither a CIDR nor FROM-TO")]
+    Pool(String),
+}
+
+const CLUSTER_CIDRS: &[&str] = &[
+    "10.42.0.0/16",
+    "10.52.0.0/16",
+    "172.28.0.0/16",
+    "192.168.128.0/18",
+];
+const SERVICE_CIDRS: &[&str] = &[
+    "10.0.128.0/17",
+    "10.43.0.0/16",
+    "10.53.0.0/16",
+    "172.29.0.0/17",
+];
+const LB_POOLS: &[&str] = &[
+    "10.0.127.0/24",
+    "10.41.255.0/24",
+    "172.29.255.0/24",
+    "192.168.127.0/24",
+];
+
+/// Settles the ranges of a first start; the notes say where a default had to give way.
+pub(crate) fn choose(wanted: &Wanted, host: &[IpNet]) -> Result<(Ranges, Vec<String>), Error> {
+    let mut notes = Vec::new();
+    let mut taken = host.to_vec();
+    let mut settle =
+        |flag: &'static str, wanted: &[IpNet], defaults: &[&str]| -> Result<Vec<IpNet>, Error> {
+            let chosen = if wanted.is_empty() {
+                vec![first_free(flag, defaults, &taken, &mut notes)?]
+            } else {
+                wanted
+                    .iter()
+                    .try_for_each(|range| refuse_overlap(flag, *range, host))?;
+                one_per_family(flag, wanted)?;
+                wanted.iter().map(IpNet::trunc).collect()
+            };
+            taken.extend(&chosen);
+            Ok(chosen)
+        };
+    let service_cidr = settle("--service-cidr", &wanted.service_cidr, SERVICE_CIDRS)?;
+    let cluster_cidr = settle("--cluster-cidr", &wanted.cluster_cidr, CLUSTER_CIDRS)?;
+    let lb_pool = if wanted.lb_pool.is_empty() {
+        settle("--lb-pool", &[], LB_POOLS)?
+            .iter()
+            .map(IpNet::to_string)
+            .collect()
+    } else {
+        wanted
+            .lb_pool
+            .iter()
+            .try_for_each(|range| parse_pool(range).map(drop))?;
+        wanted.lb_pool.clone()
+    };
+    for (cluster, service) in cluster_cidr
+        .iter()
+        .flat_map(|c| service_cidr.iter().map(move |s| (*c, *s)))
+    {
+        if overlaps(&cluster, &service) {
+            return Err(Error::Each { cluster, service });
+        }
+    }
+    if families(&cluster_cidr) != families(&service_cidr) {
+        return Err(Error::Families {
+            flag: "--cluster-cidr",
+        });
+    }
+    Ok((
+        Ranges {
+            cluster_cidr,
+            service_cidr,
+            lb_pool,
+        },
+        notes,
+    ))
+}
+
+fn first_free(
+    flag: &'static str,
+    defaults: &[&str],
+    taken: &[IpNet],
+    notes: &mut Vec<String>,
+) -> Result<IpNet, Error> {
+    for text in defaults {
+        let Ok(range) = text.parse::<IpNet>() else {
+            continue;
+        };
+        match taken.iter().find(|other| overlaps(&range, other)) {
+            Some(other) => notes.push(format!(
+                "{range} overlaps {other}: {flag} takes the next default"
+            )),
+            None => return Ok(range),
+        }
+    }
+    Err(Error::NoneFree { flag })
+}
+
+fn refuse_overlap(flag: &'static str, range: IpNet, host: &[IpNet]) -> Result<(), Error> {
+    match host.iter().find(|other| overlaps(&range, other)) {
+        Some(other) => Err(Error::Overlap {
+            flag,
+            range,
+            other: *other,
+        }),
+        None => Ok(()),
+    }
+}
+
+fn one_per_family(flag: &'static str, ranges: &[IpNet]) -> Result<(), Error> {
+    let v4 = ranges.iter().filter(|r| r.addr().is_ipv4()).count();
+    if v4 > 1 || ranges.len() - v4 > 1 {
+        Err(Error::Families { flag })
+    } else {
+        Ok(())
+    }
+}
+
+fn families(ranges: &[IpNet]) -> (bool, bool) {
+    (
+        ranges.iter().any(|r| r.addr().is_ipv4()),
+        ranges.iter().any(|r| r.addr().is_ipv6()),
+    )
+}
+
+/// A default route is no claim to every address.
+fn overlaps(range: &IpNet, other: &IpNet) -> bool {
+    other.prefix_len() > 0 && (range.contains(&other.network()) || other.contains(&range.network()))
+}
+
+/// Reads a CIDR or `FROM-TO` as first and last address.
+pub(crate) fn parse_pool(text: &str) -> Result<(IpAddr, IpAddr), Error> {
+    let refuse = || Error::Pool(text.to_owned());
+    if let Some((from, to)) = text.split_once('-') {
+        let from: IpAddr = from.trim().parse().map_err(|_| refuse())?;
+        let to: IpAddr = to.trim().parse().map_err(|_| refuse())?;
+        return if from.is_ipv4() == to.is_ipv4() && from <= to {
+            Ok((from, to))
+        } else {
+            Err(refuse())
+        };
+    }
+    match text
+        .parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+    {
+        Ok(IpNet::V4(net)) => Ok((
+            Ipv4Net::network(&net).into(),
+            Ipv4Net::broadcast(&net).into(),
+        )),
+        Ok(IpNet::V6(net)) => Ok((
+            Ipv6Net::network(&net).into(),
+            Ipv6Net::broadcast(&net).into(),
+        )),
+        Err(_) => Err(refuse()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nets(list: &[&str]) -> Vec<IpNet> {
+        list.iter()
+            .map(|text| text.parse().expect("a CIDR"))
+            .collect()
+    }
+
+    fn check(wanted: Wanted, host: &[&str], expected: Result<(&str, &str, &str), Error>) {
+        let chosen = choose(&wanted, &nets(host)).map(|(r, _)| {
+            let list = |nets: &[IpNet]| {
+                nets.iter()
+                    .map(IpNet::to_string)
+                    .collect::<Vec<_>>()
+                    .join(",")
+            };
+            (
+                list(&r.cluster_cidr),
+                list(&r.service_cidr),
+                r.lb_pool.join(","),
+            )
+        });
+        assert_eq!(
+            chosen,
+            expected.map(|(c, s, l)| (c.to_owned(), s.to_owned(), l.to_owned()))
+        );
+    }
+
+    #[test]
+    fn defaults_hold_on_an_ordinary_host() {
+        let host = ["0.0.0.0/0", "192.168.1.0/24", "127.0.0.0/8"];
+        check(
+            Wanted::default(),
+            &host,
+            Ok(("10.42.0.0/16", "10.0.128.0/17", "10.0.127.0/24")),
+        );
+    }
+
+    #[test]
+    fn a_default_that_overlaps_gives_way_to_the_next() {
+        check(
+            Wanted::default(),
+            &["10.0.0.0/16"],
+            Ok(("10.42.0.0/16", "10.43.0.0/16", "10.41.255.0/24")),
+        );
+        check(
+            Wanted::default(),
+            &["10.0.0.0/8"],
+            Ok(("172.28.0.0/16", "172.29.0.0/17", "172.29.255.0/24")),
+        );
+    }
+
+    #[test]
+    fn a_range_that_was_asked_for_is_refused_not_moved() {
+        let wanted = Wanted {
+            service_cidr: nets(&["10.1.0.0/16"]),
+            ..Wanted::default()
+        };
+        let (range, other) = (nets(&["10.1.0.0/16"])[0], nets(&["10.1.2.0/24"])[0]);
+        check(
+            wanted,
+            &["10.1.2.0/24"],
+            Err(Error::Overlap {
+                flag: "--service-cidr",
+                range,
+                other,
+            }),
+        );
+    }
+
+    #[test]
+    fn both_ranges_have_the_same_families() {
+        let wanted = Wanted {
+            service_cidr: nets(&["10.1.0.0/16", "fd01::/108"]),
+            ..Wanted::default()
+        };
+        check(
+            wanted,
+            &[],
+            Err(Error::Families {
+                flag: "--cluster-cidr",
+            }),
+        );
+        let wanted = Wanted {
+            service_cidr: nets(&["10.1.0.0/16", "fd01::/108"]),
+            cluster_cidr: nets(&["10.2.0.0/16", "fd02::/56"]),
+            ..Wanted::default()
+        };
+        check(
+            wanted,
+            &[],
+            Ok((
+                "10.2.0.0/16,fd02::/56",
+                "10.1.0.0/16,fd01::/108",
+                "10.0.127.0/24",
+            )),
+        );
+    }
+
+    #[test]
+    fn pools_are_cidrs_or_ranges() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        assert_eq!(
+            parse_pool("192.0.2.8/30"),
+            Ok((ip("192.0.2.8"), ip("192.0.2.11")))
+        );
+        assert_eq!(
+            parse_pool("192.0.2.8-192.0.2.9"),
+            Ok((ip("192.0.2.8"), ip("192.0.2.9")))
+        );
+        assert_eq!(
+            parse_pool("192.0.2.9-192.0.2.8"),
+            Err(Error::Pool("192.0.2.9-192.0.2.8".into()))
+        );
+        assert_eq!(parse_pool("wide"), Err(Error::Pool("wide".into())));
+    }
+}

@@ -1,0 +1,217 @@
+//! What it means: flags, environment, `--config` file and defaults settled into one value. Touches only the files it is told to read.
+
+use std::{
+    net::IpAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    cli::{Flags, LogFormat},
+    exit::{Code, Failure},
+    ranges::{self, Wanted},
+};
+
+/// Every option, settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) node_name: String,
+    pub(crate) node_ip: Vec<IpAddr>,
+    /// `None`: every address of the host.
+    pub(crate) bind: Option<IpAddr>,
+    pub(crate) port: u16,
+    pub(crate) wanted: Wanted,
+    pub(crate) node_ports: RangeInclusive<u16>,
+    pub(crate) kubeconfig: Option<PathBuf>,
+    pub(crate) log_format: LogFormat,
+    pub(crate) log_level: tracing::Level,
+}
+
+const DATA_DIR: &str = "/var/lib/knarr";
+const RUN_DIR: &str = "/run/knarr";
+const PORT: u16 = 6443;
+const NODE_PORTS: RangeInclusive<u16> = 30000..=32767;
+
+/// Settles flags over the file's keys over defaults; clap has already put the environment under the flags.
+pub(crate) fn settle(flags: Flags, hostname: &str) -> Result<Settings> {
+    let file = match &flags.config {
+        Some(path) => read_file(path)?,
+        None => Flags::default(),
+    };
+    let Flags {
+        config: _,
+        data_dir,
+        run_dir,
+        node_name,
+        node_ip,
+        bind,
+        port,
+        cluster_cidr,
+        service_cidr,
+        node_port_range,
+        lb_pool,
+        kubeconfig,
+        log_format,
+        log_level,
+    } = flags;
+    let wanted = Wanted {
+        cluster_cidr: or(cluster_cidr, file.cluster_cidr),
+        service_cidr: or(service_cidr, file.service_cidr),
+        lb_pool: or(lb_pool, file.lb_pool),
+    };
+    for range in &wanted.lb_pool {
+        ranges::parse_pool(range).map_err(unreadable)?;
+    }
+    let data_dir = data_dir.or(file.data_dir);
+    // A data directory of one's own is somebody's second knarr: its pods must not meet the first one's.
+    let own_run_dir = data_dir
+        .as_ref()
+        .filter(|dir| dir.as_path() != Path::new(DATA_DIR))
+        .map(|dir| dir.join("run"));
+    let data_dir = data_dir.unwrap_or_else(|| DATA_DIR.into());
+    Ok(Settings {
+        run_dir: run_dir
+            .or(file.run_dir)
+            .or(own_run_dir)
+            .unwrap_or_else(|| RUN_DIR.into()),
+        data_dir,
+        node_name: read_node_name(node_name.or(file.node_name), hostname)?,
+        node_ip: or(node_ip, file.node_ip),
+        bind: bind.or(file.bind),
+        port: port.or(file.port).unwrap_or(PORT),
+        wanted,
+        node_ports: match node_port_range.or(file.node_port_range) {
+            Some(text) => read_port_range(&text)?,
+            None => NODE_PORTS,
+        },
+        kubeconfig: kubeconfig.or(file.kubeconfig),
+        log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
+        log_level: match log_level.or(file.log_level) {
+            Some(text) => text
+                .parse()
+                .map_err(|_| unreadable(format!("--log-level {text:?} is not a level")))?,
+            None => tracing::Level::INFO,
+        },
+    })
+}
+
+fn or<T>(first: Vec<T>, second: Vec<T>) -> Vec<T> {
+    if first.is_empty() { second } else { first }
+}
+
+fn unreadable(message: impl std::fmt::Display) -> Failure {
+    Failure::new(Code::Unreadable, message)
+}
+
+fn read_file(path: &Path) -> Result<Flags> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| unreadable(format!("cannot read {}: {error}", path.display())))?;
+    serde_saphyr::from_str(&text).map_err(|error| {
+        let first = error
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        unreadable(format!("{}: {first}", path.display()))
+            .hint("its keys are the long flags, as in `port: 6443`")
+            .into()
+    })
+}
+
+fn read_node_name(name: Option<String>, hostname: &str) -> Result<String> {
+    let name = name.unwrap_or_else(|| hostname.to_lowercase());
+    let valid = !name.is_empty()
+        && name.len() <= 253
+        && name.split('.').all(|part| {
+            !part.is_empty()
+                && !part.starts_with('-')
+                && !part.ends_with('-')
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        });
+    if valid {
+        return Ok(name);
+    }
+    Err(unreadable(format!("{name:?} is no name for a node"))
+        .hint("use lower case letters, digits, '-' and '.', with --node-name")
+        .into())
+}
+
+fn read_port_range(text: &str) -> Result<RangeInclusive<u16>> {
+    let parse = || -> Option<RangeInclusive<u16>> {
+        let (from, to) = text.split_once('-')?;
+        let range = from.trim().parse().ok()?..=to.trim().parse().ok()?;
+        (*range.start() > 0 && range.start() <= range.end()).then_some(range)
+    };
+    parse().with_context(|| unreadable(format!("--node-port-range {text:?} is not FROM-TO")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(flags: Flags) -> Result<Settings> {
+        settle(flags, "Laptop")
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_manual() {
+        let settings = check(Flags::default()).expect("settled");
+        assert_eq!(settings.data_dir, Path::new(DATA_DIR));
+        assert_eq!(settings.run_dir, Path::new(RUN_DIR));
+        assert_eq!((settings.port, settings.node_ports), (6443, 30000..=32767));
+        assert_eq!(settings.node_name, "laptop");
+    }
+
+    #[test]
+    fn a_data_directory_of_its_own_has_a_run_directory_of_its_own() {
+        let flags = Flags {
+            data_dir: Some("/srv/two".into()),
+            ..Flags::default()
+        };
+        assert_eq!(
+            check(flags).expect("settled").run_dir,
+            Path::new("/srv/two/run")
+        );
+    }
+
+    #[test]
+    fn node_port_ranges_are_checked() {
+        for (text, good) in [
+            ("30000-30010", true),
+            ("5-4", false),
+            ("0-9", false),
+            ("x", false),
+            ("1-70000", false),
+        ] {
+            let flags = Flags {
+                node_port_range: Some(text.into()),
+                ..Flags::default()
+            };
+            assert_eq!(check(flags).is_ok(), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn node_names_are_checked() {
+        for (name, good) in [
+            ("node-1", true),
+            ("a.b", true),
+            ("Node", false),
+            ("-a", false),
+            ("", false),
+        ] {
+            let flags = Flags {
+                node_name: Some(name.into()),
+                ..Flags::default()
+            };
+            assert_eq!(check(flags).is_ok(), good, "{name}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `knarr up`: everything in one process, in the foreground.
+
+mod ready;
+mod table;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli, cluster,
+    parts::{self, Parts},
+    rundir,
+    settings::Settings,
+    verbs::apply::{self, read_all},
+};
+
+/// Time for the parts to put down what they hold before the host is restored under them.
+const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(
+    args: cli::Up,
+    settings: Settings,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let cli::Up { files, timeout } = args;
+    rundir::require_root()?;
+    // A typo in a manifest must show before anything is started.
+    let items = read_all(&files, "default")?;
+    let _held = rundir::hold(&settings)?;
+    let ranges = cluster::ranges(&settings).await?;
+    let api = parts::open_api(&settings, &ranges).await?;
+    let admin = api.client_of_admin();
+    let node_ips = parts::node_ips(&settings).await?;
+    let credentials = api.credentials_of_node(&settings, &node_ips)?;
+
+    let mut parts = Parts::new(CancellationToken::new());
+    parts.start_node(
+        api.client_of_node(&settings.node_name),
+        &settings,
+        node_ips,
+        credentials,
+    );
+    parts.start_api(api);
+    let outcome = tokio::select! {
+        failed = parts.failure() => Err(failed),
+        () = shutdown.cancelled() => Ok(()),
+        outcome = serve_user(&admin, &items, Duration::from_secs(timeout), &settings) => match outcome {
+            Err(error) => Err(error),
+            Ok(()) => tokio::select! {
+                failed = parts.failure() => Err(failed),
+                () = shutdown.cancelled() => Ok(()),
+            },
+        },
+    };
+    eprintln!(
+        "stopping pods and restoring the host; data stays in {}",
+        settings.data_dir.display()
+    );
+    parts.stop(STOP_TIME_MAX).await;
+    outcome.and(rundir::restore_host(&settings).await)
+}
+
+async fn serve_user(
+    client: &Client,
+    items: &[apply::Item],
+    limit: Duration,
+    settings: &Settings,
+) -> Result<()> {
+    for item in items {
+        eprintln!("{} {}", item.label(), apply::apply(client, item).await?);
+    }
+    ready::wait(client, items, limit).await?;
+    print!("{}", table::of_services(client).await?);
+    eprintln!(
+        "kubectl --kubeconfig {}/kubeconfig.yaml …; Ctrl-C stops",
+        settings.data_dir.display()
+    );
+    Ok(())
+}
