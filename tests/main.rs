@@ -1,1 +1,1 @@
-//! .
+//! The proof: the real binary in real namespaces, asked by real clients.

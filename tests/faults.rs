@@ -1,0 +1,95 @@
+//! Faults are ordinary: killed processes, flushed rules, vanished links. What was acknowledged stays, what was broken heals.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::lab::{
+    probe::{self, Outcome, Protocol},
+    wait,
+    world::World,
+};
+
+const READY_TIME_MAX: Duration = Duration::from_secs(30);
+/// The promise of the design: repaired within a second; slow machines get some more before a test fails.
+const REPAIR_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// A node with one pod and one Service, answering.
+fn answering() -> (World, std::net::SocketAddr) {
+    let world = World::running(1);
+    world.kubectl(&[
+        "apply",
+        "-f",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/examples/nodeport.yaml"),
+    ]);
+    world.kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod/my-app",
+        "--timeout=30s",
+    ]);
+    let ip = world.kubectl(&["get", "svc/my-service", "-o", "jsonpath={.spec.clusterIP}"]);
+    let to = format!("{ip}:80").parse().expect("an address");
+    answers(&world, to, READY_TIME_MAX);
+    (world, to)
+}
+
+fn answers(world: &World, to: std::net::SocketAddr, limit: Duration) {
+    wait::until("the Service answers", limit, || {
+        match world.nodes[0]
+            .netns
+            .run(move || probe::ask(Protocol::Tcp, to))
+        {
+            Outcome::Answered { .. } => Ok(()),
+            other => Err((other, world.logs())),
+        }
+    });
+}
+
+#[test]
+fn flushed_rules_come_back_by_themselves() {
+    let (world, to) = answering();
+    for attack in [
+        "nft flush ruleset",
+        "nft flush map ip knarr frontends",
+        "nft delete table ip knarr",
+    ] {
+        world.nodes[0].netns.sh(attack);
+        answers(&world, to, REPAIR_TIME_MAX);
+    }
+}
+
+#[test]
+fn a_deleted_link_comes_back_by_itself() {
+    let (world, to) = answering();
+    let links = world.nodes[0].netns.sh("ip -o link show type veth");
+    let of_pod = links
+        .split_whitespace()
+        .find(|w| w.starts_with("kn") && !w.starts_with("knarr"))
+        .expect("a pod's veth");
+    let name = of_pod
+        .trim_end_matches(':')
+        .split('@')
+        .next()
+        .expect("a name")
+        .to_owned();
+    world.nodes[0].netns.sh(&format!("ip link delete {name}"));
+    answers(&world, to, REPAIR_TIME_MAX);
+}
+
+#[test]
+fn pods_and_packets_outlive_a_killed_knarr_and_are_adopted() {
+    let (mut world, to) = answering();
+    let container = |world: &World| {
+        let path = "jsonpath={.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount}";
+        world.kubectl(&["get", "pod/my-app", "-o", path])
+    };
+    let before = container(&world);
+    world.nodes[0].stop(Signal::SIGKILL);
+    answers(&world, to, Duration::ZERO);
+    world.nodes[0].start(&["up", "--lb-pool", crate::lab::world::LB_POOL]);
+    world.wait_for_api();
+    world.wait_for_nodes();
+    answers(&world, to, REPAIR_TIME_MAX);
+    assert_eq!(container(&world), before);
+}

@@ -1,0 +1,98 @@
+//! One question over the network, and what became of it. Speaks to `knarr echo`.
+
+use std::{
+    fs::File,
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    path::Path,
+    time::Duration,
+};
+
+use nix::sched::{CloneFlags, setns};
+
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// The name that answered, and the address it saw.
+    Answered { by: String, seen_as: String },
+    /// Refused at once.
+    Rejected,
+    /// Nothing came back.
+    Dropped,
+    /// Something else, in words.
+    Odd(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// Asks from the namespace this thread is in.
+pub fn ask(protocol: Protocol, to: SocketAddr) -> Outcome {
+    let answer = match protocol {
+        Protocol::Tcp => ask_tcp(to),
+        Protocol::Udp => ask_udp(to),
+    };
+    match answer {
+        Ok(text) => read_answer(&text),
+        Err(error) => match error.kind() {
+            ErrorKind::ConnectionRefused => Outcome::Rejected,
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => Outcome::Dropped,
+            _ => Outcome::Odd(error.to_string()),
+        },
+    }
+}
+
+/// Asks from a namespace that a file names, such as a pod's.
+pub fn ask_from(netns: &Path, protocol: Protocol, to: SocketAddr) -> Outcome {
+    let file = File::open(netns).unwrap_or_else(|error| panic!("{}: {error}", netns.display()));
+    std::thread::spawn(move || {
+        setns(file, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
+        ask(protocol, to)
+    })
+    .join()
+    .expect("the question was asked")
+}
+
+fn ask_tcp(to: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to, ANSWER_TIME_MAX)?;
+    stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
+    stream.write_all(b"GET /client HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn ask_udp(to: SocketAddr) -> std::io::Result<String> {
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(ANSWER_TIME_MAX))?;
+    socket.send(b"client")?;
+    let mut buffer = [0; 1500];
+    let length = socket.recv(&mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+fn read_answer(text: &str) -> Outcome {
+    let after = |prefix: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(prefix))
+            .map(str::trim)
+    };
+    match (after("You've hit "), after("client ")) {
+        (Some(by), Some(client)) => {
+            let address: SocketAddr = client
+                .parse()
+                .unwrap_or_else(|_| panic!("{client:?} is no address"));
+            Outcome::Answered {
+                by: by.to_owned(),
+                seen_as: address.ip().to_string(),
+            }
+        }
+        _ => Outcome::Odd(text.to_owned()),
+    }
+}

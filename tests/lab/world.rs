@@ -1,0 +1,291 @@
+//! The lab: client, router and nodes out of network namespaces, with the real binary on every node.
+//!
+//! ```text
+//!   client 10.78.0.2 ── 10.78.0.1 router 10.77.0.1 ─┬─ 10.77.0.11 node-1 (`knarr up`)
+//!                                                   └─ 10.77.0.12 node-2 (`knarr agent`)
+//! ```
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{netns::Netns, wait};
+
+const KNARR: &str = env!("CARGO_BIN_EXE_knarr");
+const START_TIME_MAX: Duration = Duration::from_secs(30);
+const STOP_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Load-balancer addresses on the nodes' own link, so that the router has to ask for them by ARP.
+pub const LB_POOL: &str = "10.77.0.200-10.77.0.219";
+pub const CLIENT_IP: &str = "10.78.0.2";
+
+pub struct World {
+    pub nodes: Vec<Node>,
+    pub client: Netns,
+    pub router: Netns,
+    scratch: PathBuf,
+}
+
+/// A machine that runs knarr.
+pub struct Node {
+    pub netns: Netns,
+    pub ip: String,
+    dir: PathBuf,
+    process: Option<Child>,
+}
+
+impl World {
+    /// Machines and cables; nothing runs yet.
+    pub fn new(node_count: usize) -> Self {
+        let scratch = scratch_dir();
+        let router = Netns::new("router");
+        let client = Netns::new("client");
+        router.sh("sysctl -qw net.ipv4.ip_forward=1");
+        router.sh("ip link add lan type bridge");
+        router.sh("ip link set lan up");
+        router.sh("ip addr add 10.77.0.1/24 dev lan");
+        router.cable("to-client", &client, "eth0");
+        router.sh("ip addr add 10.78.0.1/24 dev to-client");
+        client.sh(&format!("ip addr add {CLIENT_IP}/24 dev eth0"));
+        client.sh("ip route add default via 10.78.0.1");
+        let nodes = (1..=node_count)
+            .map(|number| Node::new(number, &router, &scratch))
+            .collect();
+        World {
+            nodes,
+            client,
+            router,
+            scratch,
+        }
+    }
+
+    /// The same, with knarr running on every node and the cluster ready.
+    pub fn running(node_count: usize) -> Self {
+        let mut world = World::new(node_count);
+        world.nodes[0].start(&["up", "--lb-pool", LB_POOL]);
+        world.wait_for_api();
+        if node_count > 1 {
+            let token = world.nodes[0].knarr(&["token"]);
+            let server = format!("https://{}:6443", world.nodes[0].ip);
+            for node in &mut world.nodes[1..] {
+                node.start(&["agent", "--server", &server, "--token", token.trim()]);
+            }
+        }
+        world.wait_for_nodes();
+        world
+    }
+
+    pub fn wait_for_api(&self) {
+        wait::until("the API answers", START_TIME_MAX, || {
+            let answer = self.try_kubectl(&["get", "--raw", "/readyz"]);
+            if answer.status.success() {
+                Ok(())
+            } else {
+                Err(self.nodes[0].log_tail())
+            }
+        });
+    }
+
+    pub fn wait_for_nodes(&self) {
+        let wanted = vec!["True"; self.nodes.len()].join(" ");
+        let path = r#"jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}"#;
+        wait::until("every node is ready", START_TIME_MAX, || {
+            let ready = self.try_kubectl(&["get", "nodes", "-o", path]);
+            let ready = String::from_utf8_lossy(&ready.stdout).into_owned();
+            if ready == wanted {
+                Ok(())
+            } else {
+                Err((ready, self.logs()))
+            }
+        });
+    }
+
+    /// Runs the real kubectl on node-1 as administrator, and demands that it succeeds.
+    pub fn kubectl(&self, args: &[&str]) -> String {
+        let output = self.try_kubectl(args);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(
+            output.status.success(),
+            "kubectl {args:?}: {}\n{}",
+            text(&output.stderr),
+            self.logs()
+        );
+        text(&output.stdout)
+    }
+
+    pub fn try_kubectl(&self, args: &[&str]) -> Output {
+        self.nodes[0].netns.output(self.kubectl_command(args))
+    }
+
+    pub fn kubectl_command(&self, args: &[&str]) -> Command {
+        let node = &self.nodes[0];
+        let mut command = Command::new("kubectl");
+        command
+            .args(args)
+            .env("KUBECONFIG", node.data_dir().join("kubeconfig.yaml"))
+            .env("HOME", &node.dir);
+        command
+    }
+
+    pub fn apply(&self, manifest: &str) {
+        let file = self.scratch.join("manifest.yaml");
+        std::fs::write(&file, manifest).expect("a manifest");
+        self.kubectl(&["apply", "-f", &file.to_string_lossy()]);
+    }
+
+    pub fn logs(&self) -> String {
+        self.nodes
+            .iter()
+            .map(|node| format!("--- {}\n{}", node.netns.name, node.log_tail()))
+            .collect()
+    }
+}
+
+impl Node {
+    fn new(number: usize, router: &Netns, scratch: &Path) -> Self {
+        let netns = Netns::new(&format!("node-{number}"));
+        let ip = format!("10.77.0.{}", 10 + number);
+        router.cable(&format!("to-node-{number}"), &netns, "eth0");
+        router.sh(&format!("ip link set to-node-{number} master lan"));
+        netns.sh(&format!("ip addr add {ip}/24 dev eth0"));
+        netns.sh("ip route add default via 10.77.0.1");
+        let dir = scratch.join(&netns.name);
+        std::fs::create_dir_all(&dir).expect("a folder for the node");
+        Node {
+            netns,
+            ip,
+            dir,
+            process: None,
+        }
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    pub fn run_dir(&self) -> PathBuf {
+        self.dir.join("run")
+    }
+
+    /// The binary with this node's directories; output is the caller's to direct.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(KNARR);
+        command
+            .args(args)
+            .env("KNARR_DATA_DIR", self.data_dir())
+            .env("KNARR_RUN_DIR", self.run_dir());
+        command
+            .env("KNARR_NODE_NAME", &self.netns.name)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Starts a long-running command; it talks into the node's log.
+    pub fn start(&mut self, args: &[&str]) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("a log file");
+        let mut command = self.command(args);
+        command.stdout(log.try_clone().expect("a file")).stderr(log);
+        self.process = Some(self.netns.spawn(command));
+    }
+
+    /// Runs a short command to its end and gives its output.
+    pub fn knarr(&self, args: &[&str]) -> String {
+        let output = self.try_knarr(args);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(
+            output.status.success(),
+            "knarr {args:?}: {}",
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+
+    pub fn try_knarr(&self, args: &[&str]) -> Output {
+        self.netns.output(self.command(args))
+    }
+
+    /// Ends the running command with a signal and waits for it.
+    pub fn stop(&mut self, signal: Signal) {
+        let Some(mut process) = self.process.take() else {
+            return;
+        };
+        let pid = Pid::from_raw(i32::try_from(process.id()).expect("a pid"));
+        kill(pid, signal).expect("it runs");
+        let ended = wait::poll(STOP_TIME_MAX, || {
+            process.try_wait().expect("our child").is_some()
+        });
+        if !ended {
+            let _it_may_end_meanwhile = process.kill();
+            let _reaped = process.wait();
+            assert!(
+                std::thread::panicking(),
+                "{}: did not stop after {signal}: {}",
+                self.netns.name,
+                self.log_tail()
+            );
+        }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process
+            .as_mut()
+            .is_some_and(|process| process.try_wait().expect("our child").is_none())
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for node in self.nodes.iter_mut().rev() {
+            node.stop(Signal::SIGTERM);
+            let down = node.try_knarr(&["down"]);
+            if !down.status.success() && !std::thread::panicking() {
+                panic!(
+                    "{}: knarr down: {}",
+                    node.netns.name,
+                    String::from_utf8_lossy(&down.stderr)
+                );
+            }
+        }
+        let _the_next_run_has_its_own = std::fs::remove_dir_all(&self.scratch);
+    }
+}
+
+fn scratch_dir() -> PathBuf {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!(
+        "knarr-lab-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    );
+    let path = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&path).expect("a scratch folder");
+    path
+}
