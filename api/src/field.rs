@@ -114,8 +114,12 @@ impl Error {
     }
 
     /// As [`Error::duplicate`] for a value that is shown in its own way.
-    pub fn duplicate_shown(path: &Path, shown: &str) -> Self {
-        Self::new(Reason::Duplicate, path, format!("Duplicate value: {shown}"))
+    pub fn duplicate_shown(path: &Path, shown: &str, detail: &str) -> Self {
+        Self::new(
+            Reason::Duplicate,
+            path,
+            with_detail(format!("Duplicate value: {shown}"), detail),
+        )
     }
 
     pub fn type_invalid(path: &Path, value: impl Into<Value>, detail: &str) -> Self {
@@ -213,6 +217,20 @@ fn show(value: &Value) -> String {
         Value::String(text) => quote(text),
         other => other.to_string(),
     }
+}
+
+/// Shows an object as Go shows a struct without JSON tags; `fields` gives Go's name and ours, in Go's order.
+///
+/// Fields that are missing show as empty texts.
+pub fn show_struct(object: &Value, fields: &[(&str, &str)]) -> String {
+    let fields: Vec<String> = fields
+        .iter()
+        .map(|(shown, field)| match &object[*field] {
+            Value::Null => format!("\"{shown}\":\"\""),
+            value => format!("\"{shown}\":{value}"),
+        })
+        .collect();
+    format!("{{{}}}", fields.join(","))
 }
 
 /// Quotes as Go's `strconv.Quote`.

@@ -17,7 +17,7 @@ pub mod serviceaccount;
 
 use serde_json::Value;
 
-use crate::{field, meta, names};
+use crate::{field, meta, names, table};
 
 /// Everything the API server needs to know of a kind. Behaviour that differs between kinds is here or nowhere.
 pub struct Kind {
@@ -41,6 +41,8 @@ pub struct Kind {
     pub selectable: &'static [Selectable],
     /// Set where objects are kept under another row and only shown through this one.
     pub view: Option<View>,
+    /// A text for a `Warning: 299` header of every answer about this kind, whatever was asked.
+    pub deprecation: Option<&'static str>,
 }
 
 /// A field path usable in field selectors, and how to read it.
@@ -95,11 +97,15 @@ pub struct Strategy {
     /// Restores what a client may not change through the main resource.
     pub prepare_update: fn(new: &mut Value, old: &Value),
     pub validate_update: fn(new: &Value, old: &Value) -> Vec<field::Error>,
+    /// What this kind's own update validation checks of metadata, on top of what is checked for all kinds.
+    pub metadata_checks: &'static [MetadataCheck],
     /// As `prepare_update`, for writes through `/status`.
     pub prepare_status: fn(new: &mut Value, old: &Value),
     pub validate_status: fn(new: &Value, old: &Value) -> Vec<field::Error>,
-    /// Texts for `Warning: 299` headers.
+    /// Texts for `Warning: 299` headers of creates and updates that are not refused.
     pub warnings: fn(new: &Value, old: Option<&Value>) -> Vec<String>,
+    /// As `warnings`, for writes through `/status`.
+    pub status_warnings: fn(new: &Value, old: &Value) -> Vec<String>,
     /// Which changes raise `metadata.generation`.
     pub generation: Generation,
     /// PUT of a missing object creates it.
@@ -121,15 +127,26 @@ impl Strategy {
         validate_create: |_| Vec::new(),
         prepare_update: |_, _| {},
         validate_update: |_, _| Vec::new(),
+        metadata_checks: &[MetadataCheck::Update],
         prepare_status: |_, _| {},
         validate_status: |_, _| Vec::new(),
         warnings: |_, _| Vec::new(),
+        status_warnings: |_, _| Vec::new(),
         generation: Generation::None,
         create_on_update: false,
         unconditional_update: true,
         returns_deleted_object: false,
         grace_seconds: None,
     };
+}
+
+/// A part of metadata validation; each time it is run its errors are listed once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataCheck {
+    /// What must hold for a new object.
+    Create,
+    /// What an update may not change.
+    Update,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,6 +229,29 @@ impl Subresource {
 }
 
 impl Kind {
+    /// A namespaced kind of no group, without subresources, columns or rules; rows extend it with `..Kind::BASE`.
+    pub const BASE: Kind = Kind {
+        group: "",
+        version: "v1",
+        kind: "",
+        plural: "",
+        singular: "",
+        short_names: &[],
+        categories: &[],
+        scope: Scope::Namespaced,
+        durability: Durability::Disk,
+        verbs: Kind::VERBS,
+        subresources: &[],
+        strategy: Strategy::BASE,
+        columns: &[Column::NAME, Column::AGE],
+        cells: |object, now_seconds| {
+            vec![meta::name(object).into(), table::age(object, now_seconds)]
+        },
+        selectable: &[],
+        view: None,
+        deprecation: None,
+    };
+
     /// What can be done with objects of nearly every kind, in discovery order.
     pub const VERBS: &'static [&'static str] = &[
         "create",
@@ -255,9 +295,9 @@ impl Kind {
     pub fn prepare_create(&self, object: &mut Value) {
         (self.strategy.prepare_create)(object);
         if self.strategy.generation == Generation::None {
-            meta::remove(object, "generation");
+            meta::set(object, "generation", Value::Null);
         } else {
-            object["metadata"]["generation"] = 1.into();
+            meta::set(object, "generation", 1);
         }
     }
 
@@ -273,13 +313,19 @@ impl Kind {
         meta::keep_server_fields(new, old);
         (self.strategy.prepare_update)(new, old);
         if self.changes_generation(new, old) {
-            new["metadata"]["generation"] = (meta::generation(old) + 1).into();
+            meta::set(new, "generation", meta::generation(old) + 1);
         }
     }
 
-    /// Everything that is wrong with an update; Kubernetes checks metadata twice and lists its errors twice.
+    /// Everything that is wrong with an update; Kubernetes checks metadata more than once and lists its errors as often.
     pub fn validate_update(&self, new: &Value, old: &Value) -> Vec<field::Error> {
-        let mut errors = self.validate_any_update(new, old);
+        let mut errors = self.validate_metadata_update(new, old);
+        for check in self.strategy.metadata_checks {
+            errors.extend(match check {
+                MetadataCheck::Create => meta::validate_create(self, new),
+                MetadataCheck::Update => meta::validate_update(new, old),
+            });
+        }
         errors.extend((self.strategy.validate_update)(new, old));
         errors
     }
@@ -292,16 +338,16 @@ impl Kind {
 
     /// As [`Kind::validate_update`] for writes through `/status`.
     pub fn validate_status(&self, new: &Value, old: &Value) -> Vec<field::Error> {
-        let mut errors = self.validate_any_update(new, old);
+        let mut errors = self.validate_metadata_update(new, old);
+        errors.extend(meta::validate_update(new, old));
         errors.extend((self.strategy.validate_status)(new, old));
         errors
     }
 
-    fn validate_any_update(&self, new: &Value, old: &Value) -> Vec<field::Error> {
+    /// What the update of any kind of object must keep, for subresources that are written in ways of their own.
+    pub fn validate_metadata_update(&self, new: &Value, old: &Value) -> Vec<field::Error> {
         let mut errors = meta::validate_any_name(self, new);
-        for _ in ["every kind's rules", "this kind's own"] {
-            errors.extend(meta::validate_update(new, old));
-        }
+        errors.extend(meta::validate_update(new, old));
         errors
     }
 

@@ -14,4 +14,5 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod table;
+pub mod value;
 pub mod yaml;

@@ -8,6 +8,7 @@ use crate::{
     field::{Error, Path, quote},
     kinds::Kind,
     names,
+    value::{fields_mut, items, put, str_of, texts},
 };
 
 const ANNOTATIONS_SIZE_MAX: usize = 256 * 1024;
@@ -106,20 +107,13 @@ pub fn keep_server_fields(new: &mut Value, old: &Value) {
     }
 }
 
-/// Removes one metadata field.
-pub fn remove(object: &mut Value, field: &str) {
-    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
-    if let Some(metadata) = metadata {
-        metadata.remove(field);
-    }
+/// Sets one metadata field, or removes it where the value is null.
+pub fn set(object: &mut Value, field: &str, value: impl Into<Value>) {
+    put(fields_mut(object, "metadata"), field, value.into());
 }
 
 fn keep(new: &mut Value, before: &Value, field: &str) {
-    if before[field].is_null() {
-        remove(new, field);
-    } else {
-        new["metadata"][field] = before[field].clone();
-    }
+    set(new, field, before[field].clone());
 }
 
 /// Checks the metadata of a new object, or of the new state of one.
@@ -454,21 +448,6 @@ pub fn label_texts(object: &Value) -> BTreeMap<&str, &str> {
         .flatten()
         .map(|(key, value)| (key.as_str(), str_of(value)))
         .collect()
-}
-
-/// The items of an array, none when it is something else.
-pub fn items(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
-}
-
-/// The text of a string, empty when it is something else.
-pub fn str_of(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-/// The texts of an array of strings.
-pub fn texts(value: &Value) -> Vec<&str> {
-    items(value).iter().filter_map(Value::as_str).collect()
 }
 
 fn text<'a>(object: &'a Value, field: &str) -> &'a str {

@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 use crate::{
     field::{Error, Path, quote},
     kinds::Kind,
-    meta::{self, items, str_of, texts},
-    names,
+    meta, names,
     status::Status,
+    value::{items, str_of, texts},
 };
 
 /// What a label selector asks of one key.

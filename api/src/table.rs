@@ -9,6 +9,7 @@ use crate::{
     kinds::{Column, Kind},
     meta,
     status::Status,
+    value::str_of,
 };
 
 /// How much of each object a row carries.
@@ -122,7 +123,7 @@ pub fn show_labels(labels: &Value) -> String {
         .as_object()
         .into_iter()
         .flatten()
-        .map(|(key, value)| format!("{key}={}", meta::str_of(value)))
+        .map(|(key, value)| format!("{key}={}", str_of(value)))
         .collect();
     if pairs.is_empty() {
         "<none>".into()

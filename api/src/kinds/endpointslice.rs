@@ -2,26 +2,19 @@
 
 use serde_json::Value;
 
-use super::{Column, Durability, Generation, Kind, Scope, Strategy};
+use super::{Column, Generation, Kind, Strategy};
 use crate::{
-    meta::{self, items, str_of},
-    table,
+    meta, table,
+    value::{items, str_of, texts},
 };
 
 const SHOWN_MAX: usize = 3;
 
 pub static ENDPOINT_SLICE: Kind = Kind {
     group: "discovery.k8s.io",
-    version: "v1",
     kind: "EndpointSlice",
     plural: "endpointslices",
     singular: "endpointslice",
-    short_names: &[],
-    categories: &[],
-    scope: Scope::Namespaced,
-    durability: Durability::Disk,
-    verbs: Kind::VERBS,
-    subresources: &[],
     strategy: Strategy {
         generation: Generation::Content,
         ..Strategy::BASE
@@ -34,15 +27,14 @@ pub static ENDPOINT_SLICE: Kind = Kind {
         Column::AGE,
     ],
     cells,
-    selectable: &[],
-    view: None,
+    ..Kind::BASE
 };
 
 fn cells(object: &Value, now_seconds: i64) -> Vec<Value> {
     let ports = items(&object["ports"]).iter().map(show_port);
     let addresses = items(&object["endpoints"])
         .iter()
-        .flat_map(|endpoint| meta::texts(&endpoint["addresses"]))
+        .flat_map(|endpoint| texts(&endpoint["addresses"]))
         .map(str::to_owned);
     vec![
         meta::name(object).into(),

@@ -4,25 +4,15 @@ mod convert;
 
 use serde_json::Value;
 
-use super::{Column, Durability, Kind, Scope, Selectable, Strategy, View};
-use crate::{
-    meta::{self, str_of},
-    names,
-    table::age,
-};
+use super::{Column, Durability, Kind, Selectable, Strategy, View};
+use crate::{meta, names, table::age, value::str_of};
 
 pub static EVENT: Kind = Kind {
-    group: "",
-    version: "v1",
     kind: "Event",
     plural: "events",
     singular: "event",
     short_names: &["ev"],
-    categories: &[],
-    scope: Scope::Namespaced,
     durability: Durability::Memory,
-    verbs: Kind::VERBS,
-    subresources: &[],
     strategy: Strategy {
         validate_name: names::path_segment,
         create_on_update: true,
@@ -31,21 +21,16 @@ pub static EVENT: Kind = Kind {
     columns: COLUMNS,
     cells,
     selectable: CORE_FIELDS,
-    view: None,
+    ..Kind::BASE
 };
 
 pub static EVENTS_V1: Kind = Kind {
     group: "events.k8s.io",
-    version: "v1",
     kind: "Event",
     plural: "events",
     singular: "event",
     short_names: &["ev"],
-    categories: &[],
-    scope: Scope::Namespaced,
     durability: Durability::Memory,
-    verbs: Kind::VERBS,
-    subresources: &[],
     strategy: Strategy {
         create_on_update: true,
         ..Strategy::BASE
@@ -62,6 +47,7 @@ pub static EVENTS_V1: Kind = Kind {
         to_stored: convert::to_core,
         from_stored: convert::from_core,
     }),
+    ..Kind::BASE
 };
 
 const COLUMNS: &[Column] = &[

@@ -2,25 +2,23 @@
 
 use serde_json::Value;
 
-use super::{Column, Durability, Kind, Scope, Strategy};
+use super::{Column, Durability, Kind, Strategy};
 use crate::{
-    meta::{self, str_of},
-    table,
+    field::{Error, Path},
+    meta::{self, complaints},
+    names, table,
+    value::str_of,
 };
 
 pub static LEASE: Kind = Kind {
     group: "coordination.k8s.io",
-    version: "v1",
     kind: "Lease",
     plural: "leases",
     singular: "lease",
-    short_names: &[],
-    categories: &[],
-    scope: Scope::Namespaced,
     durability: Durability::Memory,
-    verbs: Kind::VERBS,
-    subresources: &[],
     strategy: Strategy {
+        validate_create: validate,
+        validate_update: |new, _| validate(new),
         create_on_update: true,
         unconditional_update: false,
         ..Strategy::BASE
@@ -31,9 +29,43 @@ pub static LEASE: Kind = Kind {
         Column::AGE,
     ],
     cells,
-    selectable: &[],
-    view: None,
+    ..Kind::BASE
 };
+
+fn validate(lease: &Value) -> Vec<Error> {
+    let path = Path::new("spec");
+    let spec = &lease["spec"];
+    let mut errors = Vec::new();
+    if let Some(seconds) = spec["leaseDurationSeconds"].as_i64().filter(|s| *s <= 0) {
+        let path = path.child("leaseDurationSeconds");
+        errors.push(Error::invalid(&path, seconds, "must be greater than 0"));
+    }
+    if let Some(count) = spec["leaseTransitions"].as_i64().filter(|c| *c < 0) {
+        let path = path.child("leaseTransitions");
+        errors.push(Error::invalid(
+            &path,
+            count,
+            "must be greater than or equal to 0",
+        ));
+    }
+    let known = "OldestEmulationVersion";
+    match &spec["strategy"] {
+        Value::String(strategy) if strategy.contains('/') => {
+            let details = names::qualified_name(strategy);
+            errors.extend(complaints(&path.child("strategy"), strategy, details));
+        }
+        Value::String(strategy) if strategy != known => {
+            let path = path.child("strategy");
+            errors.push(Error::not_supported(&path, strategy.as_str(), &[known]));
+        }
+        _ => {}
+    }
+    if !str_of(&spec["preferredHolder"]).is_empty() && str_of(&spec["strategy"]).is_empty() {
+        let detail = "may only be specified if `strategy` is defined";
+        errors.push(Error::forbidden(&path.child("preferredHolder"), detail));
+    }
+    errors
+}
 
 fn cells(object: &Value, now_seconds: i64) -> Vec<Value> {
     vec![

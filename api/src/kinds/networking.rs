@@ -2,29 +2,16 @@
 
 use serde_json::Value;
 
-use super::{Column, Durability, Generation, Kind, Scope, Strategy, Subresource};
+use super::{Column, Generation, Kind, Scope, Strategy, Subresource};
 use crate::{
-    meta::{self, str_of, texts},
-    table,
+    meta, table,
+    value::{str_of, texts},
 };
 
 const ROW: Kind = Kind {
     group: "networking.k8s.io",
-    version: "v1",
-    kind: "",
-    plural: "",
-    singular: "",
-    short_names: &[],
-    categories: &[],
     scope: Scope::Cluster,
-    durability: Durability::Disk,
-    verbs: Kind::VERBS,
-    subresources: &[],
-    strategy: Strategy::BASE,
-    columns: &[],
-    cells: |_, _| Vec::new(),
-    selectable: &[],
-    view: None,
+    ..Kind::BASE
 };
 
 pub static IP_ADDRESS: Kind = Kind {

@@ -4,25 +4,19 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Column, Durability, Kind, Scope, Strategy, Subresource};
+use super::{Column, Kind, Scope, Subresource};
 use crate::{
-    meta::{self, items, str_of},
-    table,
+    meta, table,
+    value::{items, str_of},
 };
 
 pub static NODE: Kind = Kind {
-    group: "",
-    version: "v1",
     kind: "Node",
     plural: "nodes",
     singular: "node",
     short_names: &["no"],
-    categories: &[],
     scope: Scope::Cluster,
-    durability: Durability::Disk,
-    verbs: Kind::VERBS,
     subresources: &[Subresource::proxy("NodeProxyOptions"), Subresource::STATUS],
-    strategy: Strategy { ..Strategy::BASE },
     columns: &[
         Column::NAME,
         Column::string("Status", "Whether the node is ready and takes pods."),
@@ -39,7 +33,7 @@ pub static NODE: Kind = Kind {
     selectable: &[("spec.unschedulable", |object| {
         (object["spec"]["unschedulable"] == Value::Bool(true)).to_string()
     })],
-    view: None,
+    ..Kind::BASE
 };
 
 fn cells(object: &Value, now_seconds: i64) -> Vec<Value> {

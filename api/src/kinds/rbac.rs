@@ -2,24 +2,14 @@
 
 use serde_json::Value;
 
-use super::{Column, Durability, Kind, Scope, Strategy};
+use super::{Column, Kind, Scope, Strategy};
 use crate::{
-    meta::{self, items, str_of},
-    names, table,
+    meta, names, table,
+    value::{items, str_of},
 };
 
 const ROW: Kind = Kind {
     group: "rbac.authorization.k8s.io",
-    version: "v1",
-    kind: "",
-    plural: "",
-    singular: "",
-    short_names: &[],
-    categories: &[],
-    scope: Scope::Namespaced,
-    durability: Durability::Disk,
-    verbs: Kind::VERBS,
-    subresources: &[],
     strategy: STRATEGY,
     columns: &[
         Column::NAME,
@@ -32,8 +22,7 @@ const ROW: Kind = Kind {
         },
     ],
     cells: role_cells,
-    selectable: &[],
-    view: None,
+    ..Kind::BASE
 };
 
 const STRATEGY: Strategy = Strategy {

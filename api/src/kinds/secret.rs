@@ -2,25 +2,34 @@
 
 use serde_json::Value;
 
-use super::{Column, Durability, Kind, Scope, Strategy};
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::{Column, Kind, MetadataCheck, Strategy, configmap};
 use crate::{
-    meta::{self, str_of},
-    table,
+    field::{Error, Path},
+    meta::{self, complaints},
+    names, table,
+    value::{default_to, entries, fields_mut, of_object, put, str_of},
 };
 
+const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
+
 pub static SECRET: Kind = Kind {
-    group: "",
-    version: "v1",
     kind: "Secret",
     plural: "secrets",
     singular: "secret",
-    short_names: &[],
-    categories: &[],
-    scope: Scope::Namespaced,
-    durability: Durability::Disk,
-    verbs: Kind::VERBS,
-    subresources: &[],
-    strategy: Strategy { ..Strategy::BASE },
+    strategy: Strategy {
+        default,
+        validate_create: validate,
+        prepare_update: |new, old| {
+            if str_of(&new["type"]).is_empty() {
+                put(of_object(new), "type", old["type"].clone());
+            }
+        },
+        validate_update,
+        metadata_checks: &[MetadataCheck::Update, MetadataCheck::Create],
+        ..Strategy::BASE
+    },
     columns: &[
         Column::NAME,
         Column::string("Type", "What the data is for, and which keys it must have."),
@@ -29,8 +38,94 @@ pub static SECRET: Kind = Kind {
     ],
     cells,
     selectable: &[("type", |object| str_of(&object["type"]).to_owned())],
-    view: None,
+    ..Kind::BASE
 };
+
+/// `stringData` is for writing only: it becomes `data`.
+fn default(secret: &mut Value) {
+    default_to(of_object(secret), "type", "Opaque");
+    if let Some(Value::Object(texts)) = of_object(secret).remove("stringData") {
+        let data = fields_mut(secret, "data");
+        for (key, text) in texts {
+            data.insert(key, STANDARD.encode(str_of(&text)).into());
+        }
+    }
+}
+
+fn validate(secret: &Value) -> Vec<Error> {
+    let path = Path::new("data");
+    let mut errors = Vec::new();
+    let mut size = 0;
+    for (key, value) in entries(&secret["data"]) {
+        errors.extend(complaints(&path.key(key), key, names::config_map_key(key)));
+        size += configmap::decoded_length(value);
+    }
+    if size > configmap::SIZE_MAX {
+        errors.push(Error::too_long(&path, configmap::SIZE_MAX));
+    }
+    errors.extend(validate_type(secret, &path));
+    errors
+}
+
+/// What the well-known types must hold.
+fn validate_type(secret: &Value, path: &Path) -> Vec<Error> {
+    let data = &secret["data"];
+    let missing = |key: &str| {
+        data[key]
+            .is_null()
+            .then(|| Error::required(&path.key(key), ""))
+    };
+    match str_of(&secret["type"]) {
+        "kubernetes.io/service-account-token" => {
+            let annotations = Path::new("metadata").child("annotations");
+            let is_missing = meta::annotation(secret, ACCOUNT_NAME).is_empty();
+            let error = Error::required(&annotations.key(ACCOUNT_NAME), "");
+            is_missing.then_some(error).into_iter().collect()
+        }
+        "kubernetes.io/dockercfg" => validate_json(data, ".dockercfg", path),
+        "kubernetes.io/dockerconfigjson" => validate_json(data, ".dockerconfigjson", path),
+        "kubernetes.io/basic-auth" => match (missing("username"), missing("password")) {
+            (Some(username), Some(password)) => vec![username, password],
+            _ => Vec::new(),
+        },
+        "kubernetes.io/ssh-auth" if str_of(&data["ssh-privatekey"]).is_empty() => {
+            vec![Error::required(&path.key("ssh-privatekey"), "")]
+        }
+        "kubernetes.io/tls" => ["tls.crt", "tls.key"]
+            .into_iter()
+            .filter_map(missing)
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn validate_json(data: &Value, key: &str, path: &Path) -> Vec<Error> {
+    let path = path.key(key);
+    let Value::String(encoded) = &data[key] else {
+        return vec![Error::required(&path, "")];
+    };
+    let content = STANDARD.decode(encoded).unwrap_or_default();
+    let parsed: Result<Value, _> = serde_json::from_slice(&content);
+    let problem = match parsed {
+        Ok(Value::Object(_) | Value::Null) => return Vec::new(),
+        Ok(_) => "json: cannot unmarshal value into Go value of type map[string]interface {}",
+        Err(error) if error.is_eof() => "unexpected end of JSON input",
+        Err(_) => "invalid character in JSON",
+    };
+    vec![Error::invalid(&path, "<secret contents redacted>", problem)]
+}
+
+fn validate_update(new: &Value, old: &Value) -> Vec<Error> {
+    let mut errors = Vec::new();
+    errors.extend(meta::immutable(
+        &Path::new("type"),
+        &new["type"],
+        &old["type"],
+    ));
+    errors.extend(configmap::validate_immutable(new, old, &["data"]));
+    errors.extend(validate(new));
+    errors
+}
 
 fn cells(object: &Value, now_seconds: i64) -> Vec<Value> {
     let count = object["data"].as_object().map_or(0, |data| data.len());

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use knarr_api::kinds::{Durability, Generation, Kind, Scope, Strategy};
+use knarr_api::kinds::{Durability, Kind};
 use serde_json::json;
 
 use super::*;
@@ -14,36 +14,11 @@ static KINDS: &[&Kind] = &[&WIDGETS, &PULSES];
 const fn kind(plural: &'static str, durability: Durability) -> Kind {
     Kind {
         group: "example.com",
-        version: "v1",
         kind: "Widget",
         plural,
         singular: "widget",
-        short_names: &[],
-        categories: &[],
-        scope: Scope::Namespaced,
         durability,
-        verbs: &[],
-        subresources: &[],
-        strategy: Strategy {
-            validate_name: |_| Vec::new(),
-            default: |_| (),
-            prepare_create: |_| (),
-            validate_create: |_| Vec::new(),
-            prepare_update: |_, _| (),
-            validate_update: |_, _| Vec::new(),
-            prepare_status: |_, _| (),
-            validate_status: |_, _| Vec::new(),
-            warnings: |_, _| Vec::new(),
-            generation: Generation::None,
-            create_on_update: false,
-            unconditional_update: false,
-            returns_deleted_object: false,
-            grace_seconds: None,
-        },
-        columns: &[],
-        cells: |_, _| Vec::new(),
-        selectable: &[],
-        view: None,
+        ..Kind::BASE
     }
 }
 

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::{
     kinds::Column,
-    meta::{self, items, str_of, texts},
-    table,
+    meta, table,
+    value::{items, str_of, texts},
 };
 
 pub(super) const COLUMNS: &[Column] = &[
