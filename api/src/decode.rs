@@ -5,6 +5,7 @@
 
 mod scalar;
 mod syntax;
+mod untyped;
 mod walk;
 mod zero;
 
@@ -121,6 +122,14 @@ pub fn yaml_as(target: Target<'_>, body: &[u8]) -> Result<Decoded, Status> {
     let mut decoded = over(target, value).map_err(|text| cannot(target, &said, &text))?;
     decoded.problems.splice(0..0, duplicates);
     Ok(decoded)
+}
+
+/// Decodes JSON of any shape, with the duplicate fields found in it.
+///
+/// # Errors
+/// What Go says of text that is not JSON.
+pub fn untyped(body: &[u8]) -> Result<(Value, Vec<String>), String> {
+    untyped::read(body).map_err(|e| syntax::error(body).unwrap_or_else(|| e.to_string()))
 }
 
 /// Applies the rules of decoding to an object that is already parsed, such as the outcome of a patch: prunes unknown fields and returns them as problems.

@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod decode;
 pub mod field;
+pub mod go;
 pub mod kinds;
 pub mod meta;
 pub mod names;

@@ -1,23 +1,74 @@
-//! The three patch formats of the API: JSON patch (RFC 6902), merge patch (RFC 7386) and strategic merge. Never validates the outcome.
+//! The patch formats of the API: JSON patch (RFC 6902), merge patch (RFC 7386), strategic merge. Never validates the outcome.
+
+mod json;
+mod order;
+mod strategic;
 
 use serde_json::Value;
 
-use crate::{kinds::Kind, status::Status};
+use crate::{decode, go, status::Status};
 
-/// Applies a JSON patch.
+pub use json::json_patch;
+pub use strategic::strategic;
+
+/// What a PATCH body is, by its content type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+/// A patch read from a body, and what a strict reader has to say about it.
+#[derive(Debug, PartialEq)]
+pub struct Parsed {
+    pub patch: Value,
+    pub problems: Vec<String>,
+}
+
+/// Reads a PATCH body.
 ///
 /// # Errors
-/// 400 when the patch is not a list of operations, 422 when one does not apply, 413 with too many of them.
-pub fn json_patch(target: &mut Value, patch: &Value) -> Result<(), Status> {
-    let patch: json_patch::Patch =
-        serde_json::from_value(patch.clone()).map_err(|e| Status::bad_request(e.to_string()))?;
-    json_patch::patch(target, &patch).map_err(|_| {
-        Status::failure(
-            422,
-            "Invalid",
-            "the server rejected our request due to an error in our request",
-        )
-    })
+/// 400 when the body is not JSON (YAML for apply) or not of the format's shape.
+pub fn parse(format: Format, body: &[u8]) -> Result<Parsed, Status> {
+    match format {
+        Format::Json => json::parse(body),
+        Format::Merge => mapping(body).map_err(|text| decoding(&text)),
+        Format::Strategic => mapping(body).map_err(Status::bad_request),
+        Format::Apply => apply_configuration(body),
+    }
+}
+
+fn decoding(text: &str) -> Status {
+    Status::bad_request(format!("error decoding patch: {text}"))
+}
+
+fn mapping(body: &[u8]) -> Result<Parsed, String> {
+    let (patch, problems) = decode::untyped(body)?;
+    expect_mapping(&patch)?;
+    Ok(Parsed { patch, problems })
+}
+
+fn expect_mapping(patch: &Value) -> Result<(), String> {
+    if patch.is_object() || patch.is_null() {
+        return Ok(());
+    }
+    Err(format!(
+        "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+        go::json_name(patch)
+    ))
+}
+
+fn apply_configuration(body: &[u8]) -> Result<Parsed, Status> {
+    let (patch, problems) = crate::yaml::lenient_document(body)
+        .map_err(|e| decoding(&format!("error converting YAML to JSON: yaml: {e}")))?;
+    expect_mapping(&patch).map_err(|text| {
+        decoding(&format!(
+            "error unmarshaling JSON: while decoding JSON: {text}"
+        ))
+    })?;
+    Ok(Parsed { patch, problems })
 }
 
 /// Applies a merge patch.
@@ -25,11 +76,15 @@ pub fn merge(target: &mut Value, patch: &Value) {
     json_patch::merge(target, patch);
 }
 
-/// Applies a strategic merge patch.
-///
-/// # Errors
-/// 400 or 500 when a directive is malformed.
-pub fn strategic(_kind: &Kind, target: &mut Value, patch: &Value) -> Result<(), Status> {
-    json_patch::merge(target, patch);
-    Ok(())
+/// 422 for a patch that does not fit the object.
+fn does_not_apply() -> Status {
+    Status::failure(
+        422,
+        "Invalid",
+        "the server rejected our request due to an error in our request",
+    )
+    .with_details(crate::status::Details::default())
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,10 @@ use super::{
     path::{Element, Set},
     typed::{Composite, Place, Shape, item_element},
 };
-use crate::schema::{Scalar, Type};
+use crate::{
+    go,
+    schema::{Scalar, Type},
+};
 
 /// The paths of every field of a configuration.
 pub(super) fn of(place: Place, value: &Value) -> Set {
@@ -97,7 +100,7 @@ fn check(out: &mut Vec<String>, place: Place, value: &Value, path: &mut String) 
             report(
                 out,
                 path,
-                &format!("expected map, got &{{{}}}", go_value(other)),
+                &format!("expected map, got &{{{}}}", go::value(other)),
             );
         }
         (Shape::Set | Shape::ListMap(..), Value::Array(list)) => {
@@ -112,7 +115,7 @@ fn check(out: &mut Vec<String>, place: Place, value: &Value, path: &mut String) 
             report(
                 out,
                 path,
-                &format!("expected list, got &{{{}}}", go_value(other)),
+                &format!("expected list, got &{{{}}}", go::value(other)),
             );
         }
     }
@@ -196,10 +199,10 @@ fn scalar_error(place: Place, value: &Value) -> Option<String> {
         (Scalar::String | Scalar::Bytes | Scalar::Duration, Value::String(_)) => None,
         (Scalar::String | Scalar::Bytes | Scalar::Duration, other) => Some(format!(
             "expected string, got &value.valueUnstructured{{Value:{}}}",
-            go_value(other)
+            go::value(other)
         )),
         (Scalar::Bool, Value::Bool(_)) => None,
-        (Scalar::Bool, other) => Some(format!("expected boolean, got &{{{}}}", go_value(other))),
+        (Scalar::Bool, other) => Some(format!("expected boolean, got &{{{}}}", go::value(other))),
         (
             Scalar::Int32 | Scalar::Int64 | Scalar::Uint32 | Scalar::Uint64 | Scalar::Float64,
             Value::Number(_),
@@ -209,43 +212,12 @@ fn scalar_error(place: Place, value: &Value) -> Option<String> {
             other,
         ) => Some(format!(
             "expected numeric (int or float), got {}",
-            go_type(other)
+            go::type_name(other)
         )),
-        (_, Value::Array(_) | Value::Object(_)) => {
-            Some(format!("expected any scalar, got &{{{}}}", go_value(value)))
-        }
+        (_, Value::Array(_) | Value::Object(_)) => Some(format!(
+            "expected any scalar, got &{{{}}}",
+            go::value(value)
+        )),
         _ => None,
-    }
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
-
-/// As Go's `%v` prints unstructured data.
-fn go_value(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(go_value).collect();
-            format!("[{}]", items.join(" "))
-        }
-        Value::Object(fields) => {
-            let fields: Vec<String> = fields
-                .iter()
-                .map(|(name, value)| format!("{name}:{}", go_value(value)))
-                .collect();
-            format!("map[{}]", fields.join(" "))
-        }
-        other => other.to_string(),
     }
 }

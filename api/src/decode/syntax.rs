@@ -19,22 +19,13 @@ pub(super) fn type_meta(body: &[u8]) -> Result<TypeMeta, String> {
             }
             TypeMeta::parse(&said.api_version, &said.kind)
         }
-        Err(e) => Err(prefixed(
-            &Scanner::new(body).error().unwrap_or_else(|| e.to_string()),
-        )),
+        Err(e) => Err(prefixed(&error(body).unwrap_or_else(|| e.to_string()))),
     }
 }
 
 /// What Go says of a body, or of its apiVersion or kind, that has the wrong JSON type.
 pub(super) fn type_meta_mismatch(found: &Value, field: &str) -> String {
-    let name = match found {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    };
+    let name = crate::go::json_name(found);
     prefixed(&if field.is_empty() {
         format!("json: cannot unmarshal {name} into Go value of type {GO_TYPE}")
     } else {
@@ -128,6 +119,11 @@ impl<'de> Visitor<'de> for SaidVisitor {
     fn visit_str<E>(self, value: &str) -> Result<Said, E> {
         Ok(Self::not_an_object(&value.into()))
     }
+}
+
+/// The first syntax error of a JSON text, in the words of Go's scanner.
+pub(super) fn error(body: &[u8]) -> Option<String> {
+    Scanner::new(body).error()
 }
 
 /// Finds the first syntax error and words it as Go's scanner does.
