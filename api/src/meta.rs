@@ -107,6 +107,13 @@ pub fn keep_server_fields(new: &mut Value, old: &Value) {
     }
 }
 
+/// Takes back all metadata that users write, for kinds whose `/status` may not change it.
+pub fn restore_for_status(new: &mut Value, old: &Value) {
+    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        keep(new, &old["metadata"], field);
+    }
+}
+
 /// Sets one metadata field, or removes it where the value is null.
 pub fn set(object: &mut Value, field: &str, value: impl Into<Value>) {
     put(fields_mut(object, "metadata"), field, value.into());

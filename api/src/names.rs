@@ -4,6 +4,8 @@
 
 pub mod address;
 
+use crate::field::{Error, Path};
+
 const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const SUBDOMAIN: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 const KEY: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
@@ -230,6 +232,29 @@ pub fn percent(text: &str) -> Vec<String> {
         "[0-9]+%",
         &["1%", "93%"],
     )]
+}
+
+/// Checks a fully qualified domain name: at least two labels, with or without the final dot.
+pub fn validate_domain(path: &Path, text: &str) -> Vec<Error> {
+    if text.is_empty() {
+        return vec![Error::required(path, "")];
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let problems = dns1123_subdomain(name);
+    if !problems.is_empty() {
+        return vec![Error::invalid(path, name, &problems.join(","))];
+    }
+    if !name.contains('.') {
+        let detail = "should be a domain with at least two segments separated by dots";
+        return vec![Error::invalid(path, name, detail)];
+    }
+    let bad_label = name
+        .split('.')
+        .find(|label| !dns1123_label(label).is_empty());
+    bad_label
+        .map(|label| Error::invalid(path, label, &dns1123_label(label).join(",")))
+        .into_iter()
+        .collect()
 }
 
 fn subdomain(text: &str, unit: &str) -> Vec<String> {

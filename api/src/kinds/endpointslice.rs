@@ -1,11 +1,13 @@
 //! EndpointSlice: addresses that answer for a Service.
 
+mod validation;
+
 use serde_json::Value;
 
-use super::{Column, Generation, Kind, Strategy};
+use super::{Column, Generation, Kind, MetadataCheck, Strategy};
 use crate::{
     meta, table,
-    value::{items, str_of, texts},
+    value::{items, items_mut, of_object, str_of, texts},
 };
 
 const SHOWN_MAX: usize = 3;
@@ -16,6 +18,17 @@ pub static ENDPOINT_SLICE: Kind = Kind {
     plural: "endpointslices",
     singular: "endpointslice",
     strategy: Strategy {
+        default,
+        prepare_create: drop_topology,
+        validate_create: validation::validate,
+        prepare_update: |new, old| {
+            if new["endpoints"] != old["endpoints"] {
+                drop_topology(new);
+            }
+        },
+        validate_update: validation::validate_update,
+        metadata_checks: &[MetadataCheck::Create],
+        warnings: validation::warnings,
         generation: Generation::Content,
         ..Strategy::BASE
     },
@@ -29,6 +42,33 @@ pub static ENDPOINT_SLICE: Kind = Kind {
     cells,
     ..Kind::BASE
 };
+
+fn default(slice: &mut Value) {
+    for port in items_mut(slice, "ports") {
+        let port = of_object(port);
+        if port.get("name").is_none_or(Value::is_null) {
+            port.insert("name".into(), "".into());
+        }
+        if port.get("protocol").is_none_or(Value::is_null) {
+            port.insert("protocol".into(), "TCP".into());
+        }
+    }
+    let fields = of_object(slice);
+    for list in ["endpoints", "ports"] {
+        let value = fields.entry(list).or_insert(Value::Null);
+        // Kubernetes does not keep the difference between an empty list and none.
+        if items(value).is_empty() {
+            *value = Value::Null;
+        }
+    }
+}
+
+/// The field of the beta version, which nothing reads.
+fn drop_topology(slice: &mut Value) {
+    for endpoint in items_mut(slice, "endpoints") {
+        of_object(endpoint).remove("deprecatedTopology");
+    }
+}
 
 fn cells(object: &Value, now_seconds: i64) -> Vec<Value> {
     let ports = items(&object["ports"]).iter().map(show_port);

@@ -1,6 +1,7 @@
 //! Event: what happened to an object. Kept as `v1`, in memory, and shown as `events.k8s.io/v1` too.
 
 mod convert;
+mod validation;
 
 use serde_json::Value;
 
@@ -15,6 +16,9 @@ pub static EVENT: Kind = Kind {
     durability: Durability::Memory,
     strategy: Strategy {
         validate_name: names::path_segment,
+        validate_create: validation::validate_core,
+        validate_update: |new, _| validation::validate_core(new),
+        metadata_checks: &[],
         create_on_update: true,
         ..Strategy::BASE
     },
@@ -32,15 +36,13 @@ pub static EVENTS_V1: Kind = Kind {
     short_names: &["ev"],
     durability: Durability::Memory,
     strategy: Strategy {
+        validate_create: |event| validation::validate_new(&core(event)),
+        validate_update: |new, old| validation::validate_change(&core(new), &core(old)),
         create_on_update: true,
         ..Strategy::BASE
     },
     columns: COLUMNS,
-    cells: |object, now_seconds| {
-        let mut stored = object.clone();
-        convert::to_core(&mut stored);
-        cells(&stored, now_seconds)
-    },
+    cells: |object, now_seconds| cells(&core(object), now_seconds),
     selectable: EVENTS_V1_FIELDS,
     view: Some(View {
         of: &EVENT,
@@ -117,6 +119,12 @@ const EVENTS_V1_FIELDS: &[Selectable] = &[
     }),
     ("type", |e| str_of(&e["type"]).to_owned()),
 ];
+
+fn core(event: &Value) -> Value {
+    let mut core = event.clone();
+    convert::to_core(&mut core);
+    core
+}
 
 fn involved(event: &Value, reference: &str, field: &str) -> String {
     str_of(&event[reference][field]).to_owned()

@@ -1,11 +1,13 @@
 //! IPAddress and ServiceCIDR: which cluster IPs there are, and which Service holds each.
 
+mod validation;
+
 use serde_json::Value;
 
-use super::{Column, Generation, Kind, Scope, Strategy, Subresource};
+use super::{Column, Kind, Scope, Strategy, Subresource};
 use crate::{
     meta, table,
-    value::{str_of, texts},
+    value::{of_object, restore, str_of, texts},
 };
 
 const ROW: Kind = Kind {
@@ -20,7 +22,9 @@ pub static IP_ADDRESS: Kind = Kind {
     singular: "ipaddress",
     short_names: &["ip"],
     strategy: Strategy {
-        generation: Generation::Spec,
+        validate_name: validation::address_name,
+        validate_create: validation::validate_address,
+        validate_update: validation::validate_address_update,
         ..Strategy::BASE
     },
     columns: &[
@@ -37,7 +41,16 @@ pub static SERVICE_CIDR: Kind = Kind {
     singular: "servicecidr",
     subresources: &[Subresource::STATUS],
     strategy: Strategy {
-        generation: Generation::Spec,
+        prepare_create: |range| {
+            of_object(range).remove("status");
+        },
+        validate_create: validation::validate_ranges,
+        prepare_update: |new, old| restore(new, old, "status"),
+        validate_update: validation::validate_ranges_update,
+        prepare_status: |new, old| {
+            restore(new, old, "spec");
+            meta::restore_for_status(new, old);
+        },
         ..Strategy::BASE
     },
     columns: &[

@@ -1,13 +1,15 @@
 //! Node: a machine that runs pods.
 
+mod validation;
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Column, Kind, Scope, Subresource};
+use super::{Column, Kind, MetadataCheck, Scope, Strategy, Subresource};
 use crate::{
     meta, table,
-    value::{items, str_of},
+    value::{fields_mut, items, put, restore, str_of},
 };
 
 pub static NODE: Kind = Kind {
@@ -17,6 +19,21 @@ pub static NODE: Kind = Kind {
     short_names: &["no"],
     scope: Scope::Cluster,
     subresources: &[Subresource::proxy("NodeProxyOptions"), Subresource::STATUS],
+    strategy: Strategy {
+        default,
+        validate_create: validation::validate,
+        prepare_update: |new, old| restore(new, old, "status"),
+        validate_update: |new, old| {
+            let mut errors = validation::validate(new);
+            errors.extend(validation::validate_change(new, old));
+            errors
+        },
+        metadata_checks: &[MetadataCheck::Create, MetadataCheck::Update],
+        prepare_status: |new, old| restore(new, old, "spec"),
+        validate_status: validation::validate_change,
+        warnings: |new, _| validation::warnings(new),
+        ..Strategy::BASE
+    },
     columns: &[
         Column::NAME,
         Column::string("Status", "Whether the node is ready and takes pods."),
@@ -35,6 +52,22 @@ pub static NODE: Kind = Kind {
     })],
     ..Kind::BASE
 };
+
+fn default(node: &mut Value) {
+    let status = &node["status"];
+    if status["allocatable"].is_null() && !status["capacity"].is_null() {
+        let capacity = status["capacity"].clone();
+        put(fields_mut(node, "status"), "allocatable", capacity);
+    }
+    let (one, all) = (&node["spec"]["podCIDR"], &node["spec"]["podCIDRs"]);
+    let first = items(all).first().cloned().unwrap_or(Value::Null);
+    if !str_of(one).is_empty() && *one != first {
+        let all = Value::Array(vec![one.clone()]);
+        put(fields_mut(node, "spec"), "podCIDRs", all);
+    } else if !first.is_null() {
+        put(fields_mut(node, "spec"), "podCIDR", first);
+    }
+}
 
 fn cells(object: &Value, now_seconds: i64) -> Vec<Value> {
     let info = &object["status"]["nodeInfo"];

@@ -1,15 +1,21 @@
 //! Roles and their bindings: stored, checked and shown; knarr asks them nothing.
 
+mod validation;
+
 use serde_json::Value;
 
-use super::{Column, Kind, Scope, Strategy};
+use validation::{validate_binding, validate_binding_update, validate_cluster_role, validate_role};
+
+use super::{Column, Kind, MetadataCheck, Scope, Strategy};
 use crate::{
     meta, names, table,
-    value::{items, str_of},
+    value::{default_to, fields_mut, items, items_mut, of_object, str_of},
 };
 
+const GROUP: &str = "rbac.authorization.k8s.io";
+
 const ROW: Kind = Kind {
-    group: "rbac.authorization.k8s.io",
+    group: GROUP,
     strategy: STRATEGY,
     columns: &[
         Column::NAME,
@@ -27,6 +33,9 @@ const ROW: Kind = Kind {
 
 const STRATEGY: Strategy = Strategy {
     validate_name: names::path_segment,
+    validate_create: |role| validate_role(role, Scope::Namespaced),
+    validate_update: |new, _| validate_role(new, Scope::Namespaced),
+    metadata_checks: &[MetadataCheck::Create, MetadataCheck::Update],
     create_on_update: true,
     ..Strategy::BASE
 };
@@ -43,6 +52,11 @@ pub static CLUSTER_ROLE: Kind = Kind {
     plural: "clusterroles",
     singular: "clusterrole",
     scope: Scope::Cluster,
+    strategy: Strategy {
+        validate_create: validate_cluster_role,
+        validate_update: |new, _| validate_cluster_role(new),
+        ..STRATEGY
+    },
     ..ROW
 };
 
@@ -50,6 +64,12 @@ pub static ROLE_BINDING: Kind = Kind {
     kind: "RoleBinding",
     plural: "rolebindings",
     singular: "rolebinding",
+    strategy: Strategy {
+        default: default_binding,
+        validate_create: |binding| validate_binding(binding, Scope::Namespaced),
+        validate_update: |new, old| validate_binding_update(new, old, Scope::Namespaced),
+        ..STRATEGY
+    },
     columns: BINDING_COLUMNS,
     cells: binding_cells,
     ..ROW
@@ -60,6 +80,12 @@ pub static CLUSTER_ROLE_BINDING: Kind = Kind {
     plural: "clusterrolebindings",
     singular: "clusterrolebinding",
     scope: Scope::Cluster,
+    strategy: Strategy {
+        default: default_binding,
+        validate_create: |binding| validate_binding(binding, Scope::Cluster),
+        validate_update: |new, old| validate_binding_update(new, old, Scope::Cluster),
+        ..STRATEGY
+    },
     columns: BINDING_COLUMNS,
     cells: binding_cells,
     ..ROW
@@ -73,6 +99,15 @@ const BINDING_COLUMNS: &[Column] = &[
     Column::string("Groups", "Groups it is granted to.").wide(),
     Column::string("ServiceAccounts", "Service accounts it is granted to.").wide(),
 ];
+
+fn default_binding(binding: &mut Value) {
+    default_to(fields_mut(binding, "roleRef"), "apiGroup", GROUP);
+    for subject in items_mut(binding, "subjects") {
+        if matches!(str_of(&subject["kind"]), "User" | "Group") {
+            default_to(of_object(subject), "apiGroup", GROUP);
+        }
+    }
+}
 
 fn role_cells(object: &Value, _: i64) -> Vec<Value> {
     vec![
@@ -102,7 +137,7 @@ fn binding_cells(object: &Value, now_seconds: i64) -> Vec<Value> {
 fn show_subject(subject: &Value) -> String {
     let name = str_of(&subject["name"]);
     match (str_of(&subject["kind"]), str_of(&subject["namespace"])) {
-        ("ServiceAccount", namespace) if !namespace.is_empty() => format!("{namespace}/{name}"),
+        ("ServiceAccount", namespace) => format!("{namespace}/{name}"),
         _ => name.to_owned(),
     }
 }
