@@ -7,6 +7,7 @@
 
 use std::{
     fs::File,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -17,7 +18,15 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{netns::Netns, wait};
+use http_body_util::BodyExt;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::Value;
+
+use super::{
+    netns::Netns,
+    probe::{self, Outcome, Protocol},
+    wait,
+};
 
 const KNARR: &str = env!("CARGO_BIN_EXE_knarr");
 const START_TIME_MAX: Duration = Duration::from_secs(30);
@@ -141,6 +150,53 @@ impl World {
         self.kubectl(&["apply", "-f", &file.to_string_lossy()]);
     }
 
+    /// One request to the API from node-1, without a kubectl to start.
+    fn call(&self, method: &str, path: &str, content_type: &str, body: Vec<u8>) -> Value {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", content_type)
+            .body(kube::client::Body::from(body))
+            .expect("a request");
+        let kubeconfig = self.nodes[0].data_dir().join("kubeconfig.yaml");
+        let (status, bytes) = self.nodes[0].netns.run(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let answer = client(&kubeconfig).await.send(request).await.expect("an answer");
+                let status = answer.status();
+                (status, answer.into_body().collect().await.expect("a whole answer").to_bytes())
+            })
+        });
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(status.is_success(), "{method} {path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{method} {path}: {text}"))
+    }
+
+    pub fn get(&self, path: &str) -> Value {
+        self.call("GET", path, "application/json", Vec::new())
+    }
+
+    pub fn post(&self, path: &str, object: &Value) -> Value {
+        self.call("POST", path, "application/json", object.to_string().into_bytes())
+    }
+
+    pub fn merge(&self, path: &str, patch: &Value) -> Value {
+        self.call("PATCH", path, "application/merge-patch+json", patch.to_string().into_bytes())
+    }
+
+    pub fn delete(&self, path: &str) -> Value {
+        self.call("DELETE", path, "application/json", Vec::new())
+    }
+
+    /// Waits until somebody answers TCP at `to`, asked from node-1.
+    pub fn wait_for_answer(&self, to: &str) {
+        let to: SocketAddr = to.parse().expect("an address");
+        wait::until("an answer", START_TIME_MAX, || match self.nodes[0].netns.run(move || probe::ask(Protocol::Tcp, to)) {
+            Outcome::Answered { .. } => Ok(()),
+            other => Err((other, self.logs())),
+        });
+    }
+
     pub fn logs(&self) -> String {
         self.nodes
             .iter()
@@ -239,6 +295,10 @@ impl Node {
         }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("knarr runs").id()
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.process
             .as_mut()
@@ -288,4 +348,19 @@ fn scratch_dir() -> PathBuf {
     let path = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&path).expect("a scratch folder");
     path
+}
+
+/// A client of the administrator's; to be made inside the node's namespace.
+pub async fn client(kubeconfig: &Path) -> kube::Client {
+    let _already_installed = rustls::crypto::ring::default_provider().install_default();
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    kube::Client::try_from(config.expect("a usable kubeconfig")).expect("a client")
+}
+
+/// Ends a process in good order.
+pub fn terminate(process: &mut Child) {
+    let pid = Pid::from_raw(i32::try_from(process.id()).expect("a pid"));
+    kill(pid, Signal::SIGTERM).expect("it runs");
+    process.wait().expect("our child");
 }

@@ -1,0 +1,83 @@
+//! What knarr promises in numbers, each beside a floor measured in the same run. Prints a Markdown table.
+//!
+//! `cargo bench --bench figures` runs all, `cargo bench --bench figures -- start pods` those that are named.
+
+#[path = "../tests/lab.rs"]
+#[expect(dead_code, reason = "the lab is shared with the tests")]
+mod lab;
+
+#[path = "figures/api.rs"]
+mod api;
+#[path = "figures/idle.rs"]
+mod idle;
+#[path = "figures/path.rs"]
+mod path;
+#[path = "figures/pods.rs"]
+mod pods;
+#[path = "figures/start.rs"]
+mod start;
+
+use std::time::Duration;
+
+/// One row of the table.
+pub struct Row {
+    pub what: String,
+    pub figure: String,
+    pub floor: String,
+    pub floor_is: &'static str,
+}
+
+type Figure = (&'static str, fn() -> Vec<Row>);
+
+const FIGURES: &[Figure] =
+    &[("start", start::measure), ("idle", idle::measure), ("pods", pods::measure), ("path", path::measure), ("api", api::measure)];
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    println!("| what | knarr | floor | the floor is |\n|---|---|---|---|");
+    for (name, measure) in FIGURES {
+        if wanted.is_empty() || wanted.iter().any(|word| word == name) {
+            for Row { what, figure, floor, floor_is } in measure() {
+                println!("| {what} | {figure} | {floor} | {floor_is} |");
+            }
+        }
+    }
+}
+
+/// Sorted samples.
+pub struct Samples(Vec<Duration>);
+
+impl Samples {
+    pub fn new(mut samples: Vec<Duration>) -> Self {
+        assert!(!samples.is_empty(), "nothing was measured");
+        samples.sort();
+        Samples(samples)
+    }
+
+    pub fn take(count: usize, mut measure: impl FnMut() -> Duration) -> Self {
+        Samples::new((0..count).map(|_| measure()).collect())
+    }
+
+    pub fn quantile(&self, fraction: f64) -> Duration {
+        let last = self.0.len() - 1;
+        self.0[((last as f64) * fraction).round() as usize]
+    }
+
+    pub fn median(&self) -> Duration {
+        self.quantile(0.5)
+    }
+
+    /// `p50 / p99`.
+    pub fn show(&self) -> String {
+        format!("{} / {}", show(self.median()), show(self.quantile(0.99)))
+    }
+}
+
+pub fn show(duration: Duration) -> String {
+    let micros = duration.as_secs_f64() * 1e6;
+    match micros {
+        m if m < 1_000.0 => format!("{m:.1} µs"),
+        m if m < 1_000_000.0 => format!("{:.1} ms", m / 1e3),
+        m => format!("{:.2} s", m / 1e6),
+    }
+}
