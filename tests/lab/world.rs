@@ -6,6 +6,7 @@
 //! ```
 
 use std::{
+    cell::RefCell,
     fs::File,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -160,9 +161,8 @@ impl World {
             .expect("a request");
         let kubeconfig = self.nodes[0].data_dir().join("kubeconfig.yaml");
         let (status, bytes) = self.nodes[0].netns.run(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                let answer = client(&kubeconfig).await.send(request).await.expect("an answer");
+            with_client(&kubeconfig, async |client| {
+                let answer = client.send(request).await.expect("an answer");
                 let status = answer.status();
                 (status, answer.into_body().collect().await.expect("a whole answer").to_bytes())
             })
@@ -348,6 +348,25 @@ fn scratch_dir() -> PathBuf {
     let path = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&path).expect("a scratch folder");
     path
+}
+
+thread_local! {
+    /// Of the machine whose thread this is; a connection is opened once and kept.
+    static CLIENT: RefCell<Option<(PathBuf, tokio::runtime::Runtime, kube::Client)>> = const { RefCell::new(None) };
+}
+
+/// Runs `ask` with this machine's own client.
+fn with_client<T>(kubeconfig: &Path, ask: impl AsyncFnOnce(&kube::Client) -> T) -> T {
+    CLIENT.with_borrow_mut(|kept| {
+        let fits = kept.as_ref().is_some_and(|(path, ..)| path == kubeconfig);
+        if !fits {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let client = runtime.block_on(client(kubeconfig));
+            *kept = Some((kubeconfig.to_owned(), runtime, client));
+        }
+        let (_, runtime, client) = kept.as_ref().expect("just made");
+        runtime.block_on(ask(client))
+    })
 }
 
 /// A client of the administrator's; to be made inside the node's namespace.
