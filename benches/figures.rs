@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench figures` runs all, `cargo bench --bench figures -- start pods` those that are named.
 
-#[path = "../tests/lab.rs"]
+#[path = "../tests/lab/mod.rs"]
 #[expect(dead_code, reason = "the lab is shared with the tests")]
 mod lab;
 
@@ -29,15 +29,29 @@ pub struct Row {
 
 type Figure = (&'static str, fn() -> Vec<Row>);
 
-const FIGURES: &[Figure] =
-    &[("start", start::measure), ("idle", idle::measure), ("pods", pods::measure), ("path", path::measure), ("api", api::measure)];
+const FIGURES: &[Figure] = &[
+    ("start", start::measure),
+    ("idle", idle::measure),
+    ("pods", pods::measure),
+    ("path", path::measure),
+    ("api", api::measure),
+];
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
     println!("| what | knarr | floor | the floor is |\n|---|---|---|---|");
     for (name, measure) in FIGURES {
         if wanted.is_empty() || wanted.iter().any(|word| word == name) {
-            for Row { what, figure, floor, floor_is } in measure() {
+            for Row {
+                what,
+                figure,
+                floor,
+                floor_is,
+            } in measure()
+            {
                 println!("| {what} | {figure} | {floor} | {floor_is} |");
             }
         }

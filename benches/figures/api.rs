@@ -20,12 +20,17 @@ pub fn measure() -> Vec<Row> {
     world.wait_for_api();
     let flushes = flushes_a_second(&world);
     let row = |clients: usize, rate: f64| Row {
-        what: format!("durable creates a second (1.5 KB), {clients} client{}", if clients == 1 { "" } else { "s" }),
+        what: format!(
+            "durable creates a second (1.5 KB), {clients} client{}",
+            if clients == 1 { "" } else { "s" }
+        ),
         figure: format!("{rate:.0}"),
         floor: format!("{flushes:.0}"),
         floor_is: "appends of the same bytes, each with fdatasync, one after the other",
     };
-    [1, 64].map(|clients| row(clients, creates_a_second(&world, clients))).into()
+    [1, 64]
+        .map(|clients| row(clients, creates_a_second(&world, clients)))
+        .into()
 }
 
 fn object(name: &str) -> Value {
@@ -35,7 +40,10 @@ fn object(name: &str) -> Value {
 fn creates_a_second(world: &World, clients: usize) -> f64 {
     let kubeconfig = world.nodes[0].data_dir().join("kubeconfig.yaml");
     world.nodes[0].netns.run(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
         runtime.block_on(async {
             let created = Arc::new(std::sync::atomic::AtomicU64::new(0));
             let started = Arc::new(Semaphore::new(0));
@@ -50,14 +58,18 @@ fn creates_a_second(world: &World, clients: usize) -> f64 {
                         if Instant::now() >= deadline {
                             break;
                         }
-                        let body = object(&format!("bench-{clients}-{client}-{number}")).to_string().into_bytes();
+                        let body = object(&format!("bench-{clients}-{client}-{number}"))
+                            .to_string()
+                            .into_bytes();
                         let request = http::Request::post("/api/v1/namespaces/default/configmaps")
                             .header("content-type", "application/json")
                             .body(kube::client::Body::from(body))
                             .expect("a request");
                         let answer = api.send(request).await.expect("an answer");
                         assert_eq!(answer.status(), 201);
-                        http_body_util::BodyExt::collect(answer.into_body()).await.expect("a whole answer");
+                        http_body_util::BodyExt::collect(answer.into_body())
+                            .await
+                            .expect("a whole answer");
                         created.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     }
                 });
@@ -67,7 +79,8 @@ fn creates_a_second(world: &World, clients: usize) -> f64 {
             while let Some(result) = tasks.join_next().await {
                 result.expect("a client");
             }
-            created.load(std::sync::atomic::Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64()
+            created.load(std::sync::atomic::Ordering::Relaxed) as f64
+                / began.elapsed().as_secs_f64()
         })
     })
 }
@@ -79,7 +92,9 @@ fn flushes_a_second(world: &World) -> f64 {
     let began = Instant::now();
     let mut count = 0;
     while began.elapsed() < RUN_TIME {
-        file.write_all(&bytes).and_then(|()| file.sync_data()).expect("a disk");
+        file.write_all(&bytes)
+            .and_then(|()| file.sync_data())
+            .expect("a disk");
         count += 1;
     }
     std::fs::remove_file(path).expect("our own file");

@@ -30,7 +30,11 @@ pub fn measure() -> Vec<Row> {
     let (connect_service, connect_direct) = in_turn(&world, service, direct, connect_and_close);
     let (request_service, request_direct) = requests(&world, service, direct);
     let sink = bulk_sink(&world, "web");
-    let (bulk_service, bulk_direct) = bulk(&world, SocketAddr::new(service.ip(), BULK_PORT), SocketAddr::new(direct.ip(), BULK_PORT));
+    let (bulk_service, bulk_direct) = bulk(
+        &world,
+        SocketAddr::new(service.ip(), BULK_PORT),
+        SocketAddr::new(direct.ip(), BULK_PORT),
+    );
     sink.join().expect("the bulk sink ended");
     let row = |what: &str, through: String, straight: String, ratio: f64| Row {
         what: what.into(),
@@ -40,14 +44,34 @@ pub fn measure() -> Vec<Row> {
     };
     let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
     vec![
-        row("connect and close through a cluster IP, p50", show(connect_service.median()), show(connect_direct.median()), ratio(connect_service.median(), connect_direct.median())),
-        row("request and response through a cluster IP, p50", show(request_service.median()), show(request_direct.median()), ratio(request_service.median(), request_direct.median())),
-        row("bulk throughput through a cluster IP", format!("{bulk_service:.2} GB/s"), format!("{bulk_direct:.2} GB/s"), bulk_service / bulk_direct),
+        row(
+            "connect and close through a cluster IP, p50",
+            show(connect_service.median()),
+            show(connect_direct.median()),
+            ratio(connect_service.median(), connect_direct.median()),
+        ),
+        row(
+            "request and response through a cluster IP, p50",
+            show(request_service.median()),
+            show(request_direct.median()),
+            ratio(request_service.median(), request_direct.median()),
+        ),
+        row(
+            "bulk throughput through a cluster IP",
+            format!("{bulk_service:.2} GB/s"),
+            format!("{bulk_direct:.2} GB/s"),
+            bulk_service / bulk_direct,
+        ),
     ]
 }
 
 /// A B A B …, so that drift of the machine hits both alike.
-fn in_turn(world: &World, a: SocketAddr, b: SocketAddr, ask: fn(SocketAddr) -> Duration) -> (Samples, Samples) {
+fn in_turn(
+    world: &World,
+    a: SocketAddr,
+    b: SocketAddr,
+    ask: fn(SocketAddr) -> Duration,
+) -> (Samples, Samples) {
     world.nodes[0].netns.run(move || {
         let pairs: Vec<(Duration, Duration)> = (0..ROUNDS).map(|_| (ask(a), ask(b))).collect();
         let (a, b) = pairs.into_iter().unzip();
@@ -64,15 +88,22 @@ fn connect_and_close(to: SocketAddr) -> Duration {
 fn requests(world: &World, a: SocketAddr, b: SocketAddr) -> (Samples, Samples) {
     world.nodes[0].netns.run(move || {
         let mut streams = [a, b].map(|to| TcpStream::connect(to).expect("a connection"));
-        streams.iter().for_each(|stream| stream.set_nodelay(true).expect("a TCP socket"));
+        streams
+            .iter()
+            .for_each(|stream| stream.set_nodelay(true).expect("a TCP socket"));
         let mut samples = [Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
             for (stream, samples) in streams.iter_mut().zip(&mut samples) {
                 let began = Instant::now();
-                stream.write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n").expect("a request");
+                stream
+                    .write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n")
+                    .expect("a request");
                 let mut buffer = [0; 4096];
                 let length = stream.read(&mut buffer).expect("an answer");
-                assert!(buffer[..length].windows(3).any(|w| w == b"web"), "an odd answer");
+                assert!(
+                    buffer[..length].windows(3).any(|w| w == b"web"),
+                    "an odd answer"
+                );
                 samples.push(began.elapsed());
             }
         }
@@ -88,7 +119,8 @@ fn bulk_sink(world: &World, pod: &str) -> std::thread::JoinHandle<()> {
     let sink = std::thread::spawn(move || {
         let file = std::fs::File::open(&netns).expect("the pod's namespace");
         nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).expect("root");
-        let listener = std::net::TcpListener::bind(("0.0.0.0", BULK_PORT)).expect("a port in the pod");
+        let listener =
+            std::net::TcpListener::bind(("0.0.0.0", BULK_PORT)).expect("a port in the pod");
         ready.send(()).expect("somebody waits");
         for _ in 0..2 {
             let (mut stream, _) = listener.accept().expect("a connection");

@@ -27,11 +27,19 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
 pub fn measure() -> Vec<Row> {
     let world = World::running(1);
     let stamp = world.nodes[0].run_dir().with_file_name("stamp");
-    let running = Samples::new((0..ROUNDS).map(|round| create_to_process(&world, &stamp, round)).collect());
+    let running = Samples::new(
+        (0..ROUNDS)
+            .map(|round| create_to_process(&world, &stamp, round))
+            .collect(),
+    );
     let floor = Samples::take(ROUNDS, || bare_process(&stamp));
 
     world.apply("{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {clusterIP: 10.0.128.77, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}}");
-    let answer = Samples::new((0..ROUNDS).map(|round| create_to_answer(&world, round)).collect());
+    let answer = Samples::new(
+        (0..ROUNDS)
+            .map(|round| create_to_answer(&world, round))
+            .collect(),
+    );
     let (up, many) = scale(&world);
     let row = |what: &str, figure: String| Row {
         what: what.into(),
@@ -41,8 +49,14 @@ pub fn measure() -> Vec<Row> {
     };
     vec![
         row("create → process running (p50 / p99)", running.show()),
-        row("create → first byte through the cluster IP (p50 / p99)", answer.show()),
-        row("scale 0 → 1 → first answer (median of 5)", show(up.median())),
+        row(
+            "create → first byte through the cluster IP (p50 / p99)",
+            answer.show(),
+        ),
+        row(
+            "scale 0 → 1 → first answer (median of 5)",
+            show(up.median()),
+        ),
         row("scale 1 → 21, all ready (median of 5)", show(many.median())),
     ]
 }
@@ -54,9 +68,15 @@ fn pod(name: &str, command: &[&str]) -> Value {
 
 fn create_to_process(world: &World, stamp: &Path, round: usize) -> Duration {
     let _of_the_round_before = std::fs::remove_file(stamp);
-    let script = format!("date +%s%N > {0}.part; mv {0}.part {0}; exec sleep 1000", stamp.display());
+    let script = format!(
+        "date +%s%N > {0}.part; mv {0}.part {0}; exec sleep 1000",
+        stamp.display()
+    );
     let began = SystemTime::now();
-    world.post("/api/v1/namespaces/default/pods", &pod(&format!("stamp-{round}"), &["sh", "-c", &script]));
+    world.post(
+        "/api/v1/namespaces/default/pods",
+        &pod(&format!("stamp-{round}"), &["sh", "-c", &script]),
+    );
     let took = stamped(stamp, began);
     world.delete(&format!("/api/v1/namespaces/default/pods/stamp-{round}"));
     took
@@ -64,7 +84,10 @@ fn create_to_process(world: &World, stamp: &Path, round: usize) -> Duration {
 
 fn stamped(stamp: &Path, began: SystemTime) -> Duration {
     let nanos: u64 = wait::until("the process runs", ANSWER_TIME_MAX, || {
-        std::fs::read_to_string(stamp).ok().and_then(|text| text.trim().parse().ok()).ok_or("no stamp")
+        std::fs::read_to_string(stamp)
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .ok_or("no stamp")
     });
     let began = began.duration_since(UNIX_EPOCH).expect("after 1970");
     Duration::from_nanos(nanos).saturating_sub(began)
@@ -77,7 +100,10 @@ fn bare_process(stamp: &Path) -> Duration {
     let began = SystemTime::now();
     std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("root");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
         runtime.block_on(async {
             let (connection, handle, _) = rtnetlink::new_connection().expect("netlink");
             tokio::spawn(connection);
@@ -85,11 +111,17 @@ fn bare_process(stamp: &Path) -> Duration {
             handle.link().add(veth).execute().await.expect("a veth");
         });
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("date +%s%N > {0}.part; mv {0}.part {0}", stamp.display())]);
+        command.args([
+            "-c",
+            &format!("date +%s%N > {0}.part; mv {0}.part {0}", stamp.display()),
+        ]);
         // SAFETY: unshare is async-signal-safe and the closure touches nothing else.
         unsafe {
             command.pre_exec(|| {
-                let all = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+                let all = CloneFlags::CLONE_NEWPID
+                    | CloneFlags::CLONE_NEWNS
+                    | CloneFlags::CLONE_NEWIPC
+                    | CloneFlags::CLONE_NEWUTS;
                 unshare(all).map_err(std::io::Error::from)
             });
         }
@@ -104,11 +136,17 @@ fn create_to_answer(world: &World, round: usize) -> Duration {
     let to: SocketAddr = "10.0.128.77:80".parse().expect("an address");
     let name = format!("web-{round}");
     let began = Instant::now();
-    world.post("/api/v1/namespaces/default/pods", &pod(&name, &["knarr", "echo", "--drain-ms", "0"]));
+    world.post(
+        "/api/v1/namespaces/default/pods",
+        &pod(&name, &["knarr", "echo", "--drain-ms", "0"]),
+    );
     let took = first_answer(world, to, began);
     world.delete(&format!("/api/v1/namespaces/default/pods/{name}"));
     wait::until("nobody answers", ANSWER_TIME_MAX, || {
-        match world.nodes[0].netns.run(move || probe::ask(Protocol::Tcp, to)) {
+        match world.nodes[0]
+            .netns
+            .run(move || probe::ask(Protocol::Tcp, to))
+        {
             Outcome::Answered { .. } => Err("still answered"),
             _ => Ok(()),
         }
@@ -133,19 +171,32 @@ fn scale(world: &World) -> (Samples, Samples) {
          template: {metadata: {labels: {app: web}}, spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, command: [knarr, echo, --drain-ms, '0']}]}}}}",
     );
     let deployment = "/apis/apps/v1/namespaces/default/deployments/many";
-    let set = |count: u32| world.merge(&format!("{deployment}/scale"), &json!({"spec": {"replicas": count}}));
+    let set = |count: u32| {
+        world.merge(
+            &format!("{deployment}/scale"),
+            &json!({"spec": {"replicas": count}}),
+        )
+    };
     let ready = |count: u64| {
         wait::until("every replica is ready", ANSWER_TIME_MAX, || {
             let status = &world.get(deployment)["status"];
             let now = status["readyReplicas"].as_u64().unwrap_or(0);
-            if now == count && status["replicas"].as_u64().unwrap_or(0) == count { Ok(()) } else { Err(status.clone()) }
+            if now == count && status["replicas"].as_u64().unwrap_or(0) == count {
+                Ok(())
+            } else {
+                Err(status.clone())
+            }
         });
     };
     let (mut ups, mut manies) = (Vec::new(), Vec::new());
     for _ in 0..5 {
         let began = Instant::now();
         set(1);
-        ups.push(first_answer(world, "10.0.128.77:80".parse().expect("an address"), began));
+        ups.push(first_answer(
+            world,
+            "10.0.128.77:80".parse().expect("an address"),
+            began,
+        ));
         ready(1);
         let began = Instant::now();
         set(21);

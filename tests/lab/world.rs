@@ -145,6 +145,18 @@ impl World {
         command
     }
 
+    /// The file that names a pod's network namespace, on whichever node it runs.
+    pub fn pod_netns(&self, pod: &str) -> PathBuf {
+        let uid = self.kubectl(&["get", "pod", pod, "-o", "jsonpath={.metadata.uid}"]);
+        let mut candidates = self
+            .nodes
+            .iter()
+            .map(|node| node.run_dir().join("netns").join(&uid));
+        candidates
+            .find(|path| path.exists())
+            .unwrap_or_else(|| panic!("no node runs {pod} ({uid})"))
+    }
+
     pub fn apply(&self, manifest: &str) {
         let file = self.scratch.join("manifest.yaml");
         std::fs::write(&file, manifest).expect("a manifest");
@@ -164,7 +176,15 @@ impl World {
             with_client(&kubeconfig, async |client| {
                 let answer = client.send(request).await.expect("an answer");
                 let status = answer.status();
-                (status, answer.into_body().collect().await.expect("a whole answer").to_bytes())
+                (
+                    status,
+                    answer
+                        .into_body()
+                        .collect()
+                        .await
+                        .expect("a whole answer")
+                        .to_bytes(),
+                )
             })
         });
         let text = String::from_utf8_lossy(&bytes);
@@ -177,11 +197,21 @@ impl World {
     }
 
     pub fn post(&self, path: &str, object: &Value) -> Value {
-        self.call("POST", path, "application/json", object.to_string().into_bytes())
+        self.call(
+            "POST",
+            path,
+            "application/json",
+            object.to_string().into_bytes(),
+        )
     }
 
     pub fn merge(&self, path: &str, patch: &Value) -> Value {
-        self.call("PATCH", path, "application/merge-patch+json", patch.to_string().into_bytes())
+        self.call(
+            "PATCH",
+            path,
+            "application/merge-patch+json",
+            patch.to_string().into_bytes(),
+        )
     }
 
     pub fn delete(&self, path: &str) -> Value {
@@ -191,9 +221,14 @@ impl World {
     /// Waits until somebody answers TCP at `to`, asked from node-1.
     pub fn wait_for_answer(&self, to: &str) {
         let to: SocketAddr = to.parse().expect("an address");
-        wait::until("an answer", START_TIME_MAX, || match self.nodes[0].netns.run(move || probe::ask(Protocol::Tcp, to)) {
-            Outcome::Answered { .. } => Ok(()),
-            other => Err((other, self.logs())),
+        wait::until("an answer", START_TIME_MAX, || {
+            match self.nodes[0]
+                .netns
+                .run(move || probe::ask(Protocol::Tcp, to))
+            {
+                Outcome::Answered { .. } => Ok(()),
+                other => Err((other, self.logs())),
+            }
         });
     }
 
@@ -360,7 +395,10 @@ fn with_client<T>(kubeconfig: &Path, ask: impl AsyncFnOnce(&kube::Client) -> T) 
     CLIENT.with_borrow_mut(|kept| {
         let fits = kept.as_ref().is_some_and(|(path, ..)| path == kubeconfig);
         if !fits {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             let client = runtime.block_on(client(kubeconfig));
             *kept = Some((kubeconfig.to_owned(), runtime, client));
         }
@@ -373,7 +411,8 @@ fn with_client<T>(kubeconfig: &Path, ask: impl AsyncFnOnce(&kube::Client) -> T) 
 pub async fn client(kubeconfig: &Path) -> kube::Client {
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
     let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    let config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
     kube::Client::try_from(config.expect("a usable kubeconfig")).expect("a client")
 }
 

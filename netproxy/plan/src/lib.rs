@@ -5,6 +5,7 @@
 
 mod changes;
 mod check;
+pub mod dns;
 mod endpoint;
 mod frontend;
 mod key;

@@ -1,0 +1,180 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn zone() -> Zone {
+    let mut zone = Zone::new("Cluster.Local.");
+    zone.set_namespaces(["default", "shop", "empty"].map(str::to_owned).into());
+    for service in [
+        json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"clusterIPs": ["10.0.128.7", "fd01::7"], "ports": [
+            {"name": "http", "port": 80, "protocol": "TCP"}, {"name": "dns", "port": 53, "protocol": "UDP"}, {"port": 81}]}}),
+        json!({"metadata": {"name": "db", "namespace": "shop"}, "spec": {"clusterIP": "None", "clusterIPs": ["None"]}}),
+        json!({"metadata": {"name": "idle", "namespace": "shop"}, "spec": {"clusterIP": "None", "clusterIPs": ["None"]}}),
+        json!({"metadata": {"name": "out", "namespace": "shop"}, "spec": {"type": "ExternalName", "externalName": "Example.com."}}),
+    ] {
+        zone.set_service(&from(service));
+    }
+    zone.set_slice(&from(slice()));
+    zone
+}
+
+fn slice() -> Value {
+    json!({"metadata": {"name": "db-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "db"}}, "addressType": "IPv4",
+        "ports": [{"name": "sql", "port": 5432, "protocol": "TCP"}],
+        "endpoints": [
+            {"addresses": ["10.42.0.5"], "hostname": "db-0", "conditions": {"ready": true}},
+            {"addresses": ["10.42.1.6"]},
+            {"addresses": ["10.42.1.7"], "conditions": {"ready": false}}]})
+}
+
+fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).expect("an object")
+}
+
+/// Answers as `dig +short` would print them.
+fn ask(zone: &Zone, name: &str, question: Question) -> String {
+    match zone.lookup(name, question) {
+        Answer::NoData => "nodata".into(),
+        Answer::NoName => "nxdomain".into(),
+        Answer::NotOurs => "not ours".into(),
+        Answer::Records {
+            answers,
+            additional: _,
+        } => {
+            let show = |record: &Record| match record {
+                Record::Address(ip) => ip.to_string(),
+                Record::Cname(name) | Record::Ptr(name) => name.clone(),
+                Record::Srv { port, target } => format!("{port} {target}"),
+                Record::Txt(text) => (*text).to_owned(),
+            };
+            answers.iter().map(show).collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+#[test]
+fn the_specification_is_answered_name_by_name() {
+    let zone = zone();
+    for (name, question, expected) in [
+        ("web.shop.svc.cluster.local", Question::A, "10.0.128.7"),
+        ("WEB.Shop.SVC.cluster.LOCAL.", Question::Aaaa, "fd01::7"),
+        ("web.shop.svc.cluster.local", Question::Txt, "nodata"),
+        ("web.default.svc.cluster.local", Question::A, "nxdomain"),
+        (
+            "_http._tcp.web.shop.svc.cluster.local",
+            Question::Srv,
+            "80 web.shop.svc.cluster.local",
+        ),
+        (
+            "_http._tcp.web.shop.svc.cluster.local",
+            Question::A,
+            "nodata",
+        ),
+        (
+            "_http._udp.web.shop.svc.cluster.local",
+            Question::Srv,
+            "nxdomain",
+        ),
+        (
+            "_dns._udp.web.shop.svc.cluster.local",
+            Question::Srv,
+            "53 web.shop.svc.cluster.local",
+        ),
+        ("_tcp.web.shop.svc.cluster.local", Question::A, "nodata"),
+        (
+            "7.128.0.10.in-addr.arpa",
+            Question::Ptr,
+            "web.shop.svc.cluster.local",
+        ),
+        (
+            "7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.d.f.ip6.arpa.",
+            Question::Ptr,
+            "web.shop.svc.cluster.local",
+        ),
+        ("8.128.0.10.in-addr.arpa", Question::Ptr, "not ours"),
+        (
+            "db.shop.svc.cluster.local",
+            Question::A,
+            "10.42.0.5, 10.42.1.6",
+        ),
+        ("db.shop.svc.cluster.local", Question::Aaaa, "nodata"),
+        ("db-0.db.shop.svc.cluster.local", Question::A, "10.42.0.5"),
+        (
+            "10-42-1-6.db.shop.svc.cluster.local",
+            Question::A,
+            "10.42.1.6",
+        ),
+        (
+            "10-42-1-7.db.shop.svc.cluster.local",
+            Question::A,
+            "nxdomain",
+        ),
+        (
+            "_sql._tcp.db.shop.svc.cluster.local",
+            Question::Srv,
+            "5432 db-0.db.shop.svc.cluster.local, 5432 10-42-1-6.db.shop.svc.cluster.local",
+        ),
+        (
+            "5.0.42.10.in-addr.arpa",
+            Question::Ptr,
+            "db-0.db.shop.svc.cluster.local",
+        ),
+        ("idle.shop.svc.cluster.local", Question::A, "nxdomain"),
+        ("out.shop.svc.cluster.local", Question::A, "example.com"),
+        ("out.shop.svc.cluster.local", Question::Cname, "example.com"),
+        ("out.shop.svc.cluster.local", Question::Srv, "nodata"),
+        ("dns-version.cluster.local", Question::Txt, "1.1.0"),
+        ("empty.svc.cluster.local", Question::A, "nodata"),
+        ("missing.svc.cluster.local", Question::A, "nxdomain"),
+        ("svc.cluster.local", Question::A, "nodata"),
+        ("cluster.local", Question::A, "nodata"),
+        (
+            "web.shop.svc.default.svc.cluster.local",
+            Question::A,
+            "nxdomain",
+        ),
+        ("example.com", Question::A, "not ours"),
+        ("notcluster.local", Question::A, "not ours"),
+        ("", Question::A, "not ours"),
+    ] {
+        assert_eq!(ask(&zone, name, question), expected, "{name} {question:?}");
+    }
+}
+
+#[test]
+fn what_is_removed_is_forgotten_in_every_direction() {
+    let mut zone = zone();
+    zone.remove_slice(&from(slice()));
+    assert_eq!(
+        ask(&zone, "db.shop.svc.cluster.local", Question::A),
+        "nxdomain"
+    );
+    assert_eq!(
+        ask(&zone, "5.0.42.10.in-addr.arpa", Question::Ptr),
+        "not ours"
+    );
+    zone.remove_service(&ServiceKey::new("shop", "web"));
+    assert_eq!(
+        ask(&zone, "web.shop.svc.cluster.local", Question::A),
+        "nxdomain"
+    );
+    assert_eq!(
+        ask(&zone, "7.128.0.10.in-addr.arpa", Question::Ptr),
+        "not ours"
+    );
+    assert!(zone.addresses.is_empty());
+}
+
+#[test]
+fn srv_answers_carry_the_addresses_of_their_targets() {
+    let Answer::Records { additional, .. } =
+        zone().lookup("_sql._tcp.db.shop.svc.cluster.local", Question::Srv)
+    else {
+        panic!("no records")
+    };
+    let first = (
+        "db-0.db.shop.svc.cluster.local".to_owned(),
+        "10.42.0.5".parse().expect("an address"),
+    );
+    assert_eq!(additional.first(), Some(&first));
+}
