@@ -20,11 +20,11 @@ mod start;
 use std::time::Duration;
 
 /// One row of the table.
-pub struct Row {
-    pub what: String,
-    pub figure: String,
-    pub floor: String,
-    pub floor_is: &'static str,
+pub(crate) struct Row {
+    pub(crate) what: String,
+    pub(crate) figure: String,
+    pub(crate) floor: String,
+    pub(crate) floor_is: &'static str,
 }
 
 type Figure = (&'static str, fn() -> Vec<Row>);
@@ -59,35 +59,35 @@ fn main() {
 }
 
 /// Sorted samples.
-pub struct Samples(Vec<Duration>);
+pub(crate) struct Samples(Vec<Duration>);
 
 impl Samples {
-    pub fn new(mut samples: Vec<Duration>) -> Self {
+    pub(crate) fn new(mut samples: Vec<Duration>) -> Self {
         assert!(!samples.is_empty(), "nothing was measured");
         samples.sort();
         Samples(samples)
     }
 
-    pub fn take(count: usize, mut measure: impl FnMut() -> Duration) -> Self {
+    pub(crate) fn take(count: usize, mut measure: impl FnMut() -> Duration) -> Self {
         Samples::new((0..count).map(|_| measure()).collect())
     }
 
-    pub fn quantile(&self, fraction: f64) -> Duration {
+    pub(crate) fn quantile(&self, fraction: f64) -> Duration {
         let last = self.0.len() - 1;
         self.0[((last as f64) * fraction).round() as usize]
     }
 
-    pub fn median(&self) -> Duration {
+    pub(crate) fn median(&self) -> Duration {
         self.quantile(0.5)
     }
 
     /// `p50 / p99`.
-    pub fn show(&self) -> String {
+    pub(crate) fn show(&self) -> String {
         format!("{} / {}", show(self.median()), show(self.quantile(0.99)))
     }
 }
 
-pub fn show(duration: Duration) -> String {
+pub(crate) fn show(duration: Duration) -> String {
     let micros = duration.as_secs_f64() * 1e6;
     match micros {
         m if m < 1_000.0 => format!("{m:.1} µs"),

@@ -14,7 +14,7 @@ use crate::{Row, lab::world::World};
 const OBJECT_BYTES: usize = 1500;
 const RUN_TIME: Duration = Duration::from_secs(5);
 
-pub fn measure() -> Vec<Row> {
+pub(crate) fn measure() -> Vec<Row> {
     let mut world = World::new(1);
     world.nodes[0].start(&["server"]);
     world.wait_for_api();

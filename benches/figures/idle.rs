@@ -8,7 +8,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Long enough for start-up work, the first leases and a checkpoint to be over.
 const SETTLE: Duration = Duration::from_secs(10);
 
-pub fn measure() -> Vec<Row> {
+pub(crate) fn measure() -> Vec<Row> {
     let world = World::running(1);
     world.kubectl(&[
         "apply",

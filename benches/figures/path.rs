@@ -12,7 +12,7 @@ const ROUNDS: usize = 3000;
 const BULK_BYTES: usize = 1 << 30;
 const BULK_PORT: u16 = 9000;
 
-pub fn measure() -> Vec<Row> {
+pub(crate) fn measure() -> Vec<Row> {
     let world = World::running(1);
     world.apply(
         "{apiVersion: v1, kind: Pod, metadata: {name: web, labels: {app: web}}, spec: {containers: [{name: c, command: [knarr, echo]}]}}",

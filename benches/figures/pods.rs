@@ -24,7 +24,7 @@ use crate::{
 const ROUNDS: usize = 25;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
 
-pub fn measure() -> Vec<Row> {
+pub(crate) fn measure() -> Vec<Row> {
     let world = World::running(1);
     let stamp = world.nodes[0].run_dir().with_file_name("stamp");
     let running = Samples::new(

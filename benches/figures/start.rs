@@ -11,7 +11,7 @@ use crate::{Row, Samples, show};
 
 const ROUNDS: usize = 15;
 
-pub fn measure() -> Vec<Row> {
+pub(crate) fn measure() -> Vec<Row> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,6 +1,6 @@
 //! The lab: network namespaces as machines, the real binary, real clients, real packets. Needs root.
 
-pub mod netns;
-pub mod probe;
-pub mod wait;
-pub mod world;
+pub(crate) mod netns;
+pub(crate) mod probe;
+pub(crate) mod wait;
+pub(crate) mod world;

@@ -15,15 +15,15 @@ use nix::{
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A machine of the lab. The kernel removes it, and every link in it, when the last process and this value are gone.
-pub struct Netns {
-    pub name: String,
+pub(crate) struct Netns {
+    pub(crate) name: String,
     thread_id: i32,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Netns {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let (ready, started) = mpsc::channel();
         let thread = std::thread::Builder::new()
@@ -51,12 +51,12 @@ impl Netns {
     }
 
     /// The file that names this namespace for as long as the value lives.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         format!("/proc/self/task/{}/ns/net", self.thread_id).into()
     }
 
     /// Runs a closure inside and gives what it returns.
-    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (answer, answered) = mpsc::channel();
         let job: Job = Box::new(move || {
             let _nobody_waits_after_a_panic = answer.send(job());
@@ -72,7 +72,7 @@ impl Netns {
     }
 
     /// Runs one command line, split at blanks, and demands that it succeeds.
-    pub fn sh(&self, line: &str) -> String {
+    pub(crate) fn sh(&self, line: &str) -> String {
         let output = self.try_sh(line);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(
@@ -84,7 +84,7 @@ impl Netns {
         text(&output.stdout)
     }
 
-    pub fn try_sh(&self, line: &str) -> Output {
+    pub(crate) fn try_sh(&self, line: &str) -> Output {
         let mut words = line.split_whitespace().map(str::to_owned);
         let mut command = Command::new(words.next().expect("a command"));
         command.args(words);
@@ -92,7 +92,7 @@ impl Netns {
     }
 
     /// Runs a prepared command inside, to its end.
-    pub fn output(&self, mut command: Command) -> Output {
+    pub(crate) fn output(&self, mut command: Command) -> Output {
         self.run(move || {
             command
                 .output()
@@ -101,7 +101,7 @@ impl Netns {
     }
 
     /// Starts a process inside.
-    pub fn spawn(&self, mut command: Command) -> Child {
+    pub(crate) fn spawn(&self, mut command: Command) -> Child {
         self.run(move || {
             command
                 .spawn()
@@ -110,7 +110,7 @@ impl Netns {
     }
 
     /// Lays a cable: `here` in this namespace, `there` in the other.
-    pub fn cable(&self, here: &str, other: &Netns, there: &str) {
+    pub(crate) fn cable(&self, here: &str, other: &Netns, there: &str) {
         self.sh(&format!(
             "ip link add {here} type veth peer name {there} netns {}",
             other.thread_id

@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, setns};
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The name that answered, and the address it saw.
     Answered { by: String, seen_as: String },
     /// Refused at once.
@@ -25,13 +25,13 @@ pub enum Outcome {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     Tcp,
     Udp,
 }
 
 /// Asks from the namespace this thread is in.
-pub fn ask(protocol: Protocol, to: SocketAddr) -> Outcome {
+pub(crate) fn ask(protocol: Protocol, to: SocketAddr) -> Outcome {
     let answer = match protocol {
         Protocol::Tcp => ask_tcp(to),
         Protocol::Udp => ask_udp(to),
@@ -47,7 +47,7 @@ pub fn ask(protocol: Protocol, to: SocketAddr) -> Outcome {
 }
 
 /// Asks from a namespace that a file names, such as a pod's.
-pub fn ask_from(netns: &Path, protocol: Protocol, to: SocketAddr) -> Outcome {
+pub(crate) fn ask_from(netns: &Path, protocol: Protocol, to: SocketAddr) -> Outcome {
     let file = File::open(netns).unwrap_or_else(|error| panic!("{}: {error}", netns.display()));
     std::thread::spawn(move || {
         setns(file, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");

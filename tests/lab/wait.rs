@@ -6,7 +6,11 @@ use std::{
 };
 
 /// Asks again and again until the answer is `Ok`; panics with the last `Err` after the deadline.
-pub fn until<T, E: Debug>(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<T, E>) -> T {
+pub(crate) fn until<T, E: Debug>(
+    what: &str,
+    limit: Duration,
+    mut ask: impl FnMut() -> Result<T, E>,
+) -> T {
     let deadline = Instant::now() + limit;
     loop {
         match ask() {
@@ -20,7 +24,7 @@ pub fn until<T, E: Debug>(what: &str, limit: Duration, mut ask: impl FnMut() -> 
 }
 
 /// Asks until it holds; says whether it did within the limit.
-pub fn poll(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+pub(crate) fn poll(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + limit;
     while !holds() {
         if Instant::now() >= deadline {

@@ -34,27 +34,27 @@ const START_TIME_MAX: Duration = Duration::from_secs(30);
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Load-balancer addresses on the nodes' own link, so that the router has to ask for them by ARP.
-pub const LB_POOL: &str = "10.77.0.200-10.77.0.219";
-pub const CLIENT_IP: &str = "10.78.0.2";
+pub(crate) const LB_POOL: &str = "10.77.0.200-10.77.0.219";
+pub(crate) const CLIENT_IP: &str = "10.78.0.2";
 
-pub struct World {
-    pub nodes: Vec<Node>,
-    pub client: Netns,
-    pub router: Netns,
+pub(crate) struct World {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) client: Netns,
+    pub(crate) router: Netns,
     scratch: PathBuf,
 }
 
 /// A machine that runs knarr.
-pub struct Node {
-    pub netns: Netns,
-    pub ip: String,
+pub(crate) struct Node {
+    pub(crate) netns: Netns,
+    pub(crate) ip: String,
     dir: PathBuf,
     process: Option<Child>,
 }
 
 impl World {
     /// Machines and cables; nothing runs yet.
-    pub fn new(node_count: usize) -> Self {
+    pub(crate) fn new(node_count: usize) -> Self {
         let scratch = scratch_dir();
         let router = Netns::new("router");
         let client = Netns::new("client");
@@ -78,7 +78,7 @@ impl World {
     }
 
     /// The same, with knarr running on every node and the cluster ready.
-    pub fn running(node_count: usize) -> Self {
+    pub(crate) fn running(node_count: usize) -> Self {
         let mut world = World::new(node_count);
         world.nodes[0].start(&["up", "--lb-pool", LB_POOL]);
         world.wait_for_api();
@@ -93,7 +93,7 @@ impl World {
         world
     }
 
-    pub fn wait_for_api(&self) {
+    pub(crate) fn wait_for_api(&self) {
         wait::until("the API answers", START_TIME_MAX, || {
             let answer = self.try_kubectl(&["get", "--raw", "/readyz"]);
             if answer.status.success() {
@@ -104,7 +104,7 @@ impl World {
         });
     }
 
-    pub fn wait_for_nodes(&self) {
+    pub(crate) fn wait_for_nodes(&self) {
         let wanted = vec!["True"; self.nodes.len()].join(" ");
         let path = r#"jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}"#;
         wait::until("every node is ready", START_TIME_MAX, || {
@@ -119,7 +119,7 @@ impl World {
     }
 
     /// Runs the real kubectl on node-1 as administrator, and demands that it succeeds.
-    pub fn kubectl(&self, args: &[&str]) -> String {
+    pub(crate) fn kubectl(&self, args: &[&str]) -> String {
         let output = self.try_kubectl(args);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(
@@ -131,11 +131,11 @@ impl World {
         text(&output.stdout)
     }
 
-    pub fn try_kubectl(&self, args: &[&str]) -> Output {
+    pub(crate) fn try_kubectl(&self, args: &[&str]) -> Output {
         self.nodes[0].netns.output(self.kubectl_command(args))
     }
 
-    pub fn kubectl_command(&self, args: &[&str]) -> Command {
+    pub(crate) fn kubectl_command(&self, args: &[&str]) -> Command {
         let node = &self.nodes[0];
         let mut command = Command::new("kubectl");
         command
@@ -146,7 +146,7 @@ impl World {
     }
 
     /// The file that names a pod's network namespace, on whichever node it runs.
-    pub fn pod_netns(&self, pod: &str) -> PathBuf {
+    pub(crate) fn pod_netns(&self, pod: &str) -> PathBuf {
         let uid = self.kubectl(&["get", "pod", pod, "-o", "jsonpath={.metadata.uid}"]);
         let mut candidates = self
             .nodes
@@ -157,7 +157,7 @@ impl World {
             .unwrap_or_else(|| panic!("no node runs {pod} ({uid})"))
     }
 
-    pub fn apply(&self, manifest: &str) {
+    pub(crate) fn apply(&self, manifest: &str) {
         let file = self.scratch.join("manifest.yaml");
         std::fs::write(&file, manifest).expect("a manifest");
         self.kubectl(&["apply", "-f", &file.to_string_lossy()]);
@@ -192,11 +192,11 @@ impl World {
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("{method} {path}: {text}"))
     }
 
-    pub fn get(&self, path: &str) -> Value {
+    pub(crate) fn get(&self, path: &str) -> Value {
         self.call("GET", path, "application/json", Vec::new())
     }
 
-    pub fn post(&self, path: &str, object: &Value) -> Value {
+    pub(crate) fn post(&self, path: &str, object: &Value) -> Value {
         self.call(
             "POST",
             path,
@@ -205,7 +205,7 @@ impl World {
         )
     }
 
-    pub fn merge(&self, path: &str, patch: &Value) -> Value {
+    pub(crate) fn merge(&self, path: &str, patch: &Value) -> Value {
         self.call(
             "PATCH",
             path,
@@ -214,12 +214,12 @@ impl World {
         )
     }
 
-    pub fn delete(&self, path: &str) -> Value {
+    pub(crate) fn delete(&self, path: &str) -> Value {
         self.call("DELETE", path, "application/json", Vec::new())
     }
 
     /// Waits until somebody answers TCP at `to`, asked from node-1.
-    pub fn wait_for_answer(&self, to: &str) {
+    pub(crate) fn wait_for_answer(&self, to: &str) {
         let to: SocketAddr = to.parse().expect("an address");
         wait::until("an answer", START_TIME_MAX, || {
             match self.nodes[0]
@@ -232,7 +232,7 @@ impl World {
         });
     }
 
-    pub fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         self.nodes
             .iter()
             .map(|node| format!("--- {}\n{}", node.netns.name, node.log_tail()))
@@ -258,16 +258,16 @@ impl Node {
         }
     }
 
-    pub fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.join("data")
     }
 
-    pub fn run_dir(&self) -> PathBuf {
+    pub(crate) fn run_dir(&self) -> PathBuf {
         self.dir.join("run")
     }
 
     /// The binary with this node's directories; output is the caller's to direct.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(KNARR);
         command
             .args(args)
@@ -281,7 +281,7 @@ impl Node {
     }
 
     /// Starts a long-running command; it talks into the node's log.
-    pub fn start(&mut self, args: &[&str]) {
+    pub(crate) fn start(&mut self, args: &[&str]) {
         let log = File::options()
             .create(true)
             .append(true)
@@ -293,7 +293,7 @@ impl Node {
     }
 
     /// Runs a short command to its end and gives its output.
-    pub fn knarr(&self, args: &[&str]) -> String {
+    pub(crate) fn knarr(&self, args: &[&str]) -> String {
         let output = self.try_knarr(args);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(
@@ -304,12 +304,12 @@ impl Node {
         text(&output.stdout)
     }
 
-    pub fn try_knarr(&self, args: &[&str]) -> Output {
+    pub(crate) fn try_knarr(&self, args: &[&str]) -> Output {
         self.netns.output(self.command(args))
     }
 
     /// Ends the running command with a signal and waits for it.
-    pub fn stop(&mut self, signal: Signal) {
+    pub(crate) fn stop(&mut self, signal: Signal) {
         let Some(mut process) = self.process.take() else {
             return;
         };
@@ -330,11 +330,11 @@ impl Node {
         }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.as_ref().expect("knarr runs").id()
     }
 
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.process
             .as_mut()
             .is_some_and(|process| process.try_wait().expect("our child").is_none())
@@ -344,11 +344,11 @@ impl Node {
         self.dir.join("log")
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    pub fn log_tail(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
@@ -408,7 +408,7 @@ fn with_client<T>(kubeconfig: &Path, ask: impl AsyncFnOnce(&kube::Client) -> T) 
 }
 
 /// A client of the administrator's; to be made inside the node's namespace.
-pub async fn client(kubeconfig: &Path) -> kube::Client {
+pub(crate) async fn client(kubeconfig: &Path) -> kube::Client {
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
     let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
     let config =
@@ -417,7 +417,7 @@ pub async fn client(kubeconfig: &Path) -> kube::Client {
 }
 
 /// Ends a process in good order.
-pub fn terminate(process: &mut Child) {
+pub(crate) fn terminate(process: &mut Child) {
     let pid = Pid::from_raw(i32::try_from(process.id()).expect("a pid"));
     kill(pid, Signal::SIGTERM).expect("it runs");
     process.wait().expect("our child");
