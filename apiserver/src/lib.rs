@@ -4,6 +4,7 @@
 
 pub mod auth;
 pub mod config;
+pub mod controllers;
 mod join;
 mod kubeconfig;
 pub mod pki;

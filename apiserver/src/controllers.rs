@@ -1,0 +1,53 @@
+//! The controllers: loops that make status match spec, each an ordinary client of the API.
+//!
+//! Every one observes shared [`stores`](store), plans with a pure function, and applies the plan. None of them touches the
+//! database, a socket of its own, or the clock inside a plan.
+
+mod claim;
+mod cluster;
+mod endpoints;
+mod endpointslice;
+mod event;
+mod pods;
+mod queue;
+mod selection;
+mod selector;
+mod store;
+mod write;
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+use cluster::Cluster;
+
+/// What the controllers must be told; everything else they read from the API.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Ranges that nodes get their pod CIDRs from, at most one per family.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Load-balancer IPs, in the order they are given out.
+    pub load_balancer_pool: Vec<AddressRange>,
+    /// PEM of the cluster's CA, published in every namespace as `kube-root-ca.crt`.
+    pub root_ca: String,
+}
+
+/// Consecutive addresses of one family, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRange {
+    pub first: IpAddr,
+    pub last: IpAddr,
+}
+
+/// Runs every controller until `shutdown`.
+pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
+    let (cluster, reflectors) = Cluster::new(client);
+    let mut tasks = tokio::task::JoinSet::new();
+    endpointslice::spawn(&cluster, &shutdown, &mut tasks);
+    endpoints::spawn(&cluster, &shutdown, &mut tasks);
+    reflectors.spawn(&cluster, &shutdown, &mut tasks);
+    let _ = config;
+    while tasks.join_next().await.is_some() {}
+}

@@ -1,0 +1,53 @@
+//! Topology hints, as `spec.trafficDistribution` asks for them.
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, ForNode, ForZone};
+
+/// Whom an endpoint prefers to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Distribution {
+    Anywhere,
+    SameZone,
+    SameNode,
+}
+
+impl Distribution {
+    pub(super) fn of(service: &Service) -> Distribution {
+        let spec = service.spec.as_ref();
+        match spec.and_then(|spec| spec.traffic_distribution.as_deref()) {
+            Some("PreferClose" | "PreferSameZone") => Distribution::SameZone,
+            Some("PreferSameNode") => Distribution::SameNode,
+            Some(_) | None => Distribution::Anywhere,
+        }
+    }
+}
+
+/// The hints of one endpoint; only ready endpoints have any.
+pub(super) fn hints(endpoint: &Endpoint, distribution: Distribution) -> Option<EndpointHints> {
+    let ready = endpoint
+        .conditions
+        .as_ref()
+        .and_then(|conditions| conditions.ready);
+    if distribution == Distribution::Anywhere || ready == Some(false) {
+        return None;
+    }
+    let for_zones = endpoint
+        .zone
+        .iter()
+        .map(|name| ForZone { name: name.clone() });
+    let for_zones: Vec<ForZone> = for_zones.collect();
+    let for_nodes: Vec<ForNode> = match distribution {
+        Distribution::SameNode => {
+            let name = endpoint.node_name.iter();
+            name.map(|name| ForNode { name: name.clone() }).collect()
+        }
+        Distribution::SameZone | Distribution::Anywhere => Vec::new(),
+    };
+    if for_zones.is_empty() && for_nodes.is_empty() {
+        return None;
+    }
+    Some(EndpointHints {
+        for_nodes: Some(for_nodes).filter(|nodes| !nodes.is_empty()),
+        for_zones: Some(for_zones).filter(|zones| !zones.is_empty()),
+    })
+}

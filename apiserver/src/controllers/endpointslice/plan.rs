@@ -1,0 +1,298 @@
+//! The plan for one Service: every write that makes its slices say what its pods are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::endpoint::{
+    AddressType, Candidate, address_types, candidate, ports, publishes_not_ready,
+};
+use super::hints::{Distribution, hints};
+use super::pack::{Packing, pack};
+use super::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_NAME_LABEL, deletion};
+use crate::controllers::claim::{controller_reference, is_controlled_by};
+use crate::controllers::pods;
+use crate::controllers::selection::{HEADLESS_LABEL, TRIGGER_TIME_ANNOTATION, is_headless};
+use crate::controllers::selector::Labels;
+use crate::controllers::write::Write;
+
+/// Everything one Service's plan looks at.
+pub(super) struct Snapshot<'a> {
+    pub(super) service: &'a Service,
+    /// The pods its selector selects, ordered by name.
+    pub(super) pods: &'a [Arc<Pod>],
+    pub(super) node: &'a dyn Fn(&str) -> Option<Arc<Node>>,
+    /// The slices this controller made for it.
+    pub(super) slices: &'a [Arc<EndpointSlice>],
+}
+
+/// Ports in an order that does not depend on how they were listed.
+type PortMap = Vec<(String, String, i32, Option<String>)>;
+
+/// Plans the writes; none when every slice is right already.
+pub(super) fn plan(snapshot: &Snapshot<'_>) -> Vec<Write<EndpointSlice>> {
+    let service = snapshot.service;
+    if service.metadata.deletion_timestamp.is_some() {
+        return Vec::new();
+    }
+    let labels = slice_labels(service);
+    let types = address_types(service);
+    let of_type = |family: AddressType| -> Vec<Arc<EndpointSlice>> {
+        let slices = snapshot.slices.iter();
+        slices
+            .filter(|slice| slice.address_type == family.name())
+            .cloned()
+            .collect()
+    };
+    let stray = snapshot.slices.iter().filter(|slice| {
+        types
+            .iter()
+            .all(|family| family.name() != slice.address_type)
+    });
+    let mut writes: Vec<Write<EndpointSlice>> = stray.map(|slice| deletion(slice)).collect();
+    for family in types {
+        writes.extend(plan_family(snapshot, family, of_type(family), &labels));
+    }
+    writes
+}
+
+fn plan_family(
+    snapshot: &Snapshot<'_>,
+    family: AddressType,
+    slices: Vec<Arc<EndpointSlice>>,
+    labels: &Labels,
+) -> Vec<Write<EndpointSlice>> {
+    let (owned, mut deleted): (Vec<_>, Vec<_>) = slices
+        .into_iter()
+        .partition(|slice| is_controlled_by(&slice.metadata, snapshot.service));
+    let mut existing: BTreeMap<PortMap, Vec<Arc<EndpointSlice>>> = BTreeMap::new();
+    let existing_count = owned.len() + deleted.len();
+    for slice in owned {
+        let key = port_map(slice.ports.as_deref().unwrap_or_default());
+        existing.entry(key).or_default().push(slice);
+    }
+    let mut trigger = None;
+    let mut draft = Draft::default();
+    for (key, (ports, candidates)) in candidates(snapshot, family) {
+        let slices = existing.remove(&key).unwrap_or_default();
+        let packing = pack(&slices, candidates, labels);
+        trigger = earliest(trigger, packing.trigger);
+        draft.take(packing, ports, &mut deleted);
+    }
+    deleted.extend(existing.into_values().flatten());
+    if draft.created.is_empty() && deleted.len() == existing_count {
+        draft.add_placeholder(&mut deleted, labels);
+    }
+    if existing_count == 0 {
+        let created = snapshot.service.metadata.creation_timestamp.as_ref();
+        trigger = earliest(trigger, created.map(|time| time.0));
+    }
+    let frame = Frame {
+        service: snapshot.service,
+        family,
+        labels,
+        trigger,
+        distribution: Distribution::of(snapshot.service),
+    };
+    draft.writes(&frame, deleted)
+}
+
+fn candidates(
+    snapshot: &Snapshot<'_>,
+    family: AddressType,
+) -> BTreeMap<PortMap, (Vec<EndpointPort>, Vec<Candidate>)> {
+    let service = snapshot.service;
+    let mut by_ports: BTreeMap<PortMap, (Vec<EndpointPort>, Vec<Candidate>)> = BTreeMap::new();
+    for pod in snapshot.pods.iter().filter(|pod| !pods::is_terminal(pod)) {
+        let node = pods::node_name(pod).and_then(snapshot.node);
+        if node.is_none() && !publishes_not_ready(service) {
+            continue;
+        }
+        let Some(candidate) = candidate(pod, node.as_deref(), service, family) else {
+            continue;
+        };
+        let ports = ports(service, pod);
+        let entry = by_ports
+            .entry(port_map(&ports))
+            .or_insert_with(|| (ports, Vec::new()));
+        entry.1.push(candidate);
+    }
+    by_ports
+}
+
+fn port_map(ports: &[EndpointPort]) -> PortMap {
+    let mut map: PortMap = ports
+        .iter()
+        .map(|port| {
+            (
+                port.name.clone().unwrap_or_default(),
+                port.protocol.clone().unwrap_or_default(),
+                port.port.unwrap_or_default(),
+                port.app_protocol.clone(),
+            )
+        })
+        .collect();
+    map.sort();
+    map
+}
+
+fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// What all slices of one family share.
+struct Frame<'a> {
+    service: &'a Service,
+    family: AddressType,
+    labels: &'a Labels,
+    trigger: Option<Timestamp>,
+    distribution: Distribution,
+}
+
+#[derive(Default)]
+struct Draft {
+    created: Vec<(Vec<EndpointPort>, Vec<Endpoint>)>,
+    updated: Vec<(Arc<EndpointSlice>, Vec<EndpointPort>, Vec<Endpoint>)>,
+    unchanged: Vec<Arc<EndpointSlice>>,
+}
+
+impl Draft {
+    fn take(
+        &mut self,
+        packing: Packing,
+        ports: Vec<EndpointPort>,
+        deleted: &mut Vec<Arc<EndpointSlice>>,
+    ) {
+        let Packing {
+            updated,
+            unchanged,
+            emptied,
+            created,
+            trigger: _,
+        } = packing;
+        let created = created
+            .into_iter()
+            .map(|endpoints| (ports.clone(), endpoints));
+        self.created.extend(created);
+        let updated = updated
+            .into_iter()
+            .map(|(slice, endpoints)| (slice, ports.clone(), endpoints));
+        self.updated.extend(updated);
+        self.unchanged.extend(unchanged);
+        deleted.extend(emptied);
+    }
+
+    /// A Service without endpoints keeps one empty slice, so that "none" can be told from "not looked at yet".
+    fn add_placeholder(&mut self, deleted: &mut Vec<Arc<EndpointSlice>>, labels: &Labels) {
+        let is_placeholder = |slice: &Arc<EndpointSlice>| {
+            slice.endpoints.as_ref().is_none_or(Vec::is_empty)
+                && slice.ports.as_ref().is_none_or(Vec::is_empty)
+                && slice.metadata.labels.as_ref() == Some(labels)
+        };
+        if let [only] = deleted.as_slice()
+            && is_placeholder(only)
+        {
+            deleted.clear();
+        } else {
+            self.created.push((Vec::new(), Vec::new()));
+        }
+    }
+
+    fn writes(
+        self,
+        frame: &Frame<'_>,
+        mut deleted: Vec<Arc<EndpointSlice>>,
+    ) -> Vec<Write<EndpointSlice>> {
+        let mut writes = Vec::new();
+        for (ports, endpoints) in self.created {
+            let reusable = deleted
+                .iter()
+                .position(|slice| is_controlled_by(&slice.metadata, frame.service));
+            let reused = reusable.map(|index| deleted.remove(index));
+            writes.push(match reused {
+                Some(slice) => Write::Replace(frame.slice(Some(&slice), ports, endpoints)),
+                None => Write::Create(frame.slice(None, ports, endpoints)),
+            });
+        }
+        for (slice, ports, endpoints) in self.updated {
+            writes.push(Write::Replace(frame.slice(Some(&slice), ports, endpoints)));
+        }
+        for slice in self.unchanged {
+            let endpoints = slice.endpoints.clone().unwrap_or_default();
+            let ports = slice.ports.clone().unwrap_or_default();
+            let hinted = frame.slice(Some(&slice), ports, endpoints);
+            if hinted.endpoints.as_deref().unwrap_or_default()
+                != slice.endpoints.as_deref().unwrap_or_default()
+            {
+                writes.push(Write::Replace(hinted));
+            }
+        }
+        writes.extend(deleted.iter().map(|slice| deletion(slice)));
+        writes
+    }
+}
+
+impl Frame<'_> {
+    fn slice(
+        &self,
+        existing: Option<&EndpointSlice>,
+        ports: Vec<EndpointPort>,
+        mut endpoints: Vec<Endpoint>,
+    ) -> EndpointSlice {
+        for endpoint in &mut endpoints {
+            endpoint.hints = hints(endpoint, self.distribution);
+        }
+        let mut metadata = match existing {
+            Some(slice) => slice.metadata.clone(),
+            None => ObjectMeta {
+                namespace: self.service.metadata.namespace.clone(),
+                generate_name: Some(format!(
+                    "{}-",
+                    self.service.metadata.name.as_deref().unwrap_or_default()
+                )),
+                owner_references: Some(vec![controller_reference(self.service)]),
+                ..ObjectMeta::default()
+            },
+        };
+        metadata.labels = Some(self.labels.clone());
+        let mut annotations = metadata.annotations.take().unwrap_or_default();
+        match self.trigger {
+            Some(time) => annotations.insert(TRIGGER_TIME_ANNOTATION.to_owned(), time.to_string()),
+            None => annotations.remove(TRIGGER_TIME_ANNOTATION),
+        };
+        metadata.annotations = Some(annotations).filter(|annotations| !annotations.is_empty());
+        EndpointSlice {
+            metadata,
+            address_type: self.family.name().to_owned(),
+            endpoints: Some(endpoints),
+            ports: Some(ports).filter(|ports| !ports.is_empty()),
+        }
+    }
+}
+
+/// The Service's own labels, beside those that consumers find slices by.
+fn slice_labels(service: &Service) -> Labels {
+    let reserved = [SERVICE_NAME_LABEL, MANAGED_BY_LABEL, HEADLESS_LABEL];
+    let own = service.metadata.labels.iter().flatten();
+    let mut labels: Labels = own
+        .filter(|(key, _)| !reserved.contains(&key.as_str()))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    if is_headless(service) {
+        labels.insert(HEADLESS_LABEL.to_owned(), String::new());
+    }
+    let name = service.metadata.name.clone().unwrap_or_default();
+    labels.insert(SERVICE_NAME_LABEL.to_owned(), name);
+    labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
+    labels
+}
+
+#[cfg(test)]
+mod tests;

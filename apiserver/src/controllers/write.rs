@@ -1,0 +1,323 @@
+//! Writes a plan asks for, and the one way to perform them: request, then take the answer into the store.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::core::Request;
+use kube::{Client, Resource, ResourceExt};
+use serde_json::{Value, json};
+
+use super::store::{Key, Object, Store};
+
+/// The field manager that Kubernetes' controllers write as.
+pub(super) const FIELD_MANAGER: &str = "kube-controller-manager";
+
+/// One request of a plan. Whatever it depends on is in it, so that performing it makes no choice.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Write<K> {
+    Create(K),
+    Replace(K),
+    ReplaceStatus(K),
+    Merge {
+        key: Key,
+        patch: Value,
+    },
+    MergeStatus {
+        key: Key,
+        patch: Value,
+    },
+    /// Deletes the object only if it is still the one planned for.
+    Delete {
+        key: Key,
+        uid: String,
+        propagation: Propagation,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Propagation {
+    /// The kind's own default.
+    Default,
+    Background,
+    Foreground,
+    Orphan,
+}
+
+impl<K: Object> Write<K> {
+    pub(super) fn delete(object: &K) -> Write<K> {
+        Write::Delete {
+            key: Key::of(object),
+            uid: object.uid().unwrap_or_default(),
+            propagation: Propagation::Default,
+        }
+    }
+
+    /// A merge patch of an object, refused if the object is another one by then.
+    pub(super) fn merge(object: &K, mut patch: Value) -> Write<K> {
+        patch["metadata"]["uid"] = json!(object.meta().uid);
+        Write::Merge {
+            key: Key::of(object),
+            patch,
+        }
+    }
+}
+
+/// A request the API server refused or did not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{verb} {kind} {key}: {}", reason(source))]
+pub(super) struct Error {
+    verb: &'static str,
+    kind: String,
+    key: Key,
+    pub(super) source: Box<kube::Error>,
+}
+
+impl Error {
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(&*self.source, kube::Error::Api(status) if status.is_conflict())
+    }
+
+    pub(super) fn is_already_exists(&self) -> bool {
+        matches!(&*self.source, kube::Error::Api(status) if status.is_already_exists())
+    }
+
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(&*self.source, kube::Error::Api(status) if status.is_not_found())
+    }
+
+    /// The refusal of a create because the namespace is going away.
+    pub(super) fn is_namespace_terminating(&self) -> bool {
+        let kube::Error::Api(status) = &*self.source else {
+            return false;
+        };
+        let details = status.details.as_ref();
+        details.is_some_and(|details| {
+            details
+                .causes
+                .iter()
+                .any(|cause| cause.reason == "NamespaceTerminating")
+        })
+    }
+
+    /// What the server said, as Kubernetes quotes it in events.
+    pub(super) fn message(&self) -> String {
+        reason(&self.source)
+    }
+}
+
+fn reason(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Performs `write` and lets `store` see the result at once.
+///
+/// Deleting what is gone already succeeds.
+pub(super) async fn perform<K: Object>(
+    client: &Client,
+    store: &Store<K>,
+    write: Write<K>,
+) -> Result<(), Error> {
+    match write {
+        Write::Create(object) => {
+            let key = Key::of(&object);
+            let request = resource::<K>(&key.namespace);
+            let body = serde_json::to_vec(&object).map_err(kube::Error::SerdeError);
+            let request = body.and_then(|body| {
+                request
+                    .create(&post(), body)
+                    .map_err(kube::Error::BuildRequest)
+            });
+            taken(client, store, "create", key, request).await
+        }
+        Write::Replace(object) => {
+            let key = Key::of(&object);
+            let request = resource::<K>(&key.namespace);
+            let body = serde_json::to_vec(&object).map_err(kube::Error::SerdeError);
+            let request = body.and_then(|body| {
+                request
+                    .replace(&key.name, &post(), body)
+                    .map_err(kube::Error::BuildRequest)
+            });
+            taken(client, store, "update", key, request).await
+        }
+        Write::ReplaceStatus(object) => {
+            let key = Key::of(&object);
+            let request = resource::<K>(&key.namespace);
+            let body = serde_json::to_vec(&object).map_err(kube::Error::SerdeError);
+            let request = body.and_then(|body| {
+                let request = request.replace_subresource("status", &key.name, &post(), body);
+                request.map_err(kube::Error::BuildRequest)
+            });
+            taken(client, store, "update the status of", key, request).await
+        }
+        Write::Merge { key, patch } => {
+            let request = resource::<K>(&key.namespace);
+            let request = request.patch(&key.name, &patching(), &Patch::Merge(patch));
+            taken(
+                client,
+                store,
+                "patch",
+                key,
+                request.map_err(kube::Error::BuildRequest),
+            )
+            .await
+        }
+        Write::MergeStatus { key, patch } => {
+            let request = resource::<K>(&key.namespace);
+            let request =
+                request.patch_subresource("status", &key.name, &patching(), &Patch::Merge(patch));
+            taken(
+                client,
+                store,
+                "patch the status of",
+                key,
+                request.map_err(kube::Error::BuildRequest),
+            )
+            .await
+        }
+        Write::Delete {
+            key,
+            uid,
+            propagation,
+        } => delete(client, store, key, uid, propagation).await,
+    }
+}
+
+/// Performs all writes at once; the first error is returned after every one has been tried.
+pub(super) async fn perform_all<K: Object>(
+    client: &Client,
+    store: &Store<K>,
+    writes: Vec<Write<K>>,
+) -> Result<(), Error> {
+    let outcomes = writes
+        .into_iter()
+        .map(|write| perform(client, store, write));
+    let outcomes = futures_util::future::join_all(outcomes).await;
+    outcomes.into_iter().collect()
+}
+
+async fn taken<K: Object>(
+    client: &Client,
+    store: &Store<K>,
+    verb: &'static str,
+    key: Key,
+    request: Result<http::Request<Vec<u8>>, kube::Error>,
+) -> Result<(), Error> {
+    let answer = match request {
+        Ok(request) => client.request::<K>(request).await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(object) => {
+            store.wrote(object);
+            Ok(())
+        }
+        Err(source) => Err(failed::<K>(verb, key, source)),
+    }
+}
+
+async fn delete<K: Object>(
+    client: &Client,
+    store: &Store<K>,
+    key: Key,
+    uid: String,
+    propagation: Propagation,
+) -> Result<(), Error> {
+    let params = delete_params(&uid, propagation);
+    let request = resource::<K>(&key.namespace).delete(&key.name, &params);
+    let answer = match request {
+        Ok(request) => client.request::<Value>(request).await,
+        Err(error) => Err(kube::Error::BuildRequest(error)),
+    };
+    match answer {
+        Ok(answer) => {
+            match still_there::<K>(answer) {
+                Some(object) => {
+                    store.wrote(object);
+                }
+                None => store.removed(key, &uid),
+            }
+            Ok(())
+        }
+        Err(source) => {
+            let error = failed::<K>("delete", key, source);
+            // A conflict means that the object of this uid is gone and its name taken again.
+            if error.is_not_found() || error.is_conflict() {
+                return Ok(());
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The object that a DELETE only marked; `None` when it is gone.
+fn still_there<K: Object>(answer: Value) -> Option<K> {
+    let marked = &answer["metadata"]["deletionTimestamp"];
+    if answer["kind"] == "Status" || marked.is_null() {
+        return None;
+    }
+    let no_finalizers = answer["metadata"]["finalizers"]
+        .as_array()
+        .is_none_or(Vec::is_empty);
+    let grace = answer["metadata"]["deletionGracePeriodSeconds"].as_i64();
+    if no_finalizers && grace.unwrap_or(0) == 0 {
+        return None;
+    }
+    serde_json::from_value(answer).ok()
+}
+
+pub(super) fn delete_params(uid: &str, propagation: Propagation) -> DeleteParams {
+    DeleteParams {
+        propagation_policy: match propagation {
+            Propagation::Default => None,
+            Propagation::Background => Some(PropagationPolicy::Background),
+            Propagation::Foreground => Some(PropagationPolicy::Foreground),
+            Propagation::Orphan => Some(PropagationPolicy::Orphan),
+        },
+        preconditions: Some(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    }
+}
+
+fn failed<K: Object>(verb: &'static str, key: Key, source: kube::Error) -> Error {
+    Error {
+        verb,
+        kind: K::kind(&()).into_owned(),
+        key,
+        source: Box::new(source),
+    }
+}
+
+/// The collection's path; an empty namespace stands for cluster scope.
+pub(super) fn resource<K: Resource<DynamicType = ()>>(namespace: &str) -> Request {
+    let namespace = Some(namespace).filter(|namespace| !namespace.is_empty());
+    Request::new(K::url_path(&(), namespace))
+}
+
+fn post() -> PostParams {
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    }
+}
+
+fn patching() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
+/// Metadata of an object to be created under a name the server completes.
+pub(super) fn generated(namespace: &str, prefix: String) -> ObjectMeta {
+    ObjectMeta {
+        namespace: Some(namespace.to_owned()),
+        generate_name: Some(prefix),
+        ..ObjectMeta::default()
+    }
+}
