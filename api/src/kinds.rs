@@ -2,18 +2,30 @@
 //!
 //! A kind's rows, defaults, validation and columns live in the file named after it; nothing outside this folder matches on kinds.
 
+pub mod checks;
 pub mod configmap;
+pub mod controllerrevision;
+pub mod cronjob;
+pub mod daemonset;
+pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod event;
+pub mod job;
 pub mod lease;
 pub mod namespace;
 pub mod networking;
 pub mod node;
+pub mod pod;
 pub mod rbac;
+pub mod replicaset;
+pub mod rollout;
+pub mod scale;
 pub mod secret;
 pub mod service;
 pub mod serviceaccount;
+pub mod statefulset;
+pub mod template;
 
 use serde_json::Value;
 
@@ -155,6 +167,8 @@ pub enum Generation {
     None,
     /// 1 on create, one more when `spec` changes.
     Spec,
+    /// 1 on create, one more when `spec` or the annotations change.
+    SpecAndAnnotations,
     /// 1 on create, one more when anything but metadata and status, or the labels, change.
     Content,
 }
@@ -362,6 +376,9 @@ impl Kind {
         match self.strategy.generation {
             Generation::None => false,
             Generation::Spec => new["spec"] != old["spec"],
+            Generation::SpecAndAnnotations => {
+                new["spec"] != old["spec"] || meta::annotations(new) != meta::annotations(old)
+            }
             Generation::Content => {
                 content(new) != content(old) || meta::labels(new) != meta::labels(old)
             }
@@ -392,10 +409,18 @@ pub static ALL: &[&Kind] = &[
     &event::EVENT,
     &namespace::NAMESPACE,
     &node::NODE,
+    &pod::POD,
     &secret::SECRET,
     &serviceaccount::SERVICE_ACCOUNT,
     &service::SERVICE,
+    &controllerrevision::CONTROLLER_REVISION,
+    &daemonset::DAEMON_SET,
+    &deployment::DEPLOYMENT,
+    &replicaset::REPLICA_SET,
+    &statefulset::STATEFUL_SET,
     &event::EVENTS_V1,
+    &cronjob::CRON_JOB,
+    &job::JOB,
     &networking::IP_ADDRESS,
     &networking::SERVICE_CIDR,
     &rbac::CLUSTER_ROLE_BINDING,

@@ -3,6 +3,7 @@
 //! Everything here is pure: no I/O, no clock, no randomness. Objects are [`serde_json::Value`]s, kept as the client sent them.
 
 pub mod apply;
+pub mod cron;
 pub mod decode;
 pub mod field;
 pub mod go;
@@ -11,9 +12,11 @@ pub mod meta;
 pub mod names;
 pub mod openapi;
 pub mod patch;
+pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod table;
 pub mod value;
+pub mod walk;
 pub mod yaml;
