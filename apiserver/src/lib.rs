@@ -2,7 +2,9 @@
 //!
 //! Parts meet here only through requests: controllers, node agents and proxies hold a `kube::Client` and nothing else.
 
+pub mod allocate;
 pub mod auth;
+mod bootstrap;
 pub mod config;
 pub mod controllers;
 mod join;
@@ -18,12 +20,16 @@ use std::sync::Arc;
 use axum::{Router, body::Body};
 use http::Request;
 use knarr_api::kinds;
+use rand::Rng;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use self::{auth::Authenticator, pki::Pki, serve::Endpoint, storage::Store, tokens::Tokens};
+use self::{
+    allocate::Allocator, auth::Authenticator, pki::Pki, serve::Endpoint, storage::Store,
+    tokens::Tokens,
+};
 pub use self::{
     auth::User,
     config::Config,
@@ -35,6 +41,7 @@ pub use self::{
 pub struct State {
     pub config: Config,
     pub store: Store,
+    pub allocator: Allocator,
     pub pki: Pki,
     pub join_token: JoinToken,
 }
@@ -46,6 +53,8 @@ pub enum OpenError {
     Store(#[from] storage::OpenError),
     #[error(transparent)]
     Pki(#[from] pki::Error),
+    #[error("cannot write the first objects")]
+    Bootstrap(#[from] storage::CommitError),
 }
 
 /// The API server, ready to answer.
@@ -64,13 +73,17 @@ impl Server {
     pub async fn open(config: Config) -> Result<Server, OpenError> {
         // First, because it takes the lock on the directory.
         let store = Store::open(&config.data_dir, kinds::ALL).await?;
+        bootstrap::ensure(&store, &config).await?;
         let pki = Pki::open(&config)?;
         let mut tokens = Tokens::open(&config.data_dir)?;
         kubeconfig::ensure(&config, &pki, &mut tokens)?;
         let join_token = JoinToken::open(&config.data_dir, &pki)?;
         let acceptor = TlsAcceptor::from(Arc::new(pki.server_tls()?));
+        let random = |below: u64| rand::rng().random_range(0..below.max(1));
+        let allocator = Allocator::new(store.clone(), &config, Box::new(random));
         let state = Arc::new(State {
             config,
+            allocator,
             store,
             pki,
             join_token,

@@ -175,6 +175,7 @@ pub enum Write {
         expect: Expect,
         object: Value,
     },
+    /// With [`Expect::Any`], deleting what is not there does nothing and is not part of the answer.
     Delete {
         key: Key,
         expect: Expect,

@@ -146,15 +146,19 @@ async fn expectations_decide() {
         same[0].revision, second[0].revision,
         "an unchanged object got a new revision"
     );
-    let missing = Write::Delete {
+    let delete = |expect| Write::Delete {
         key: key(&WIDGETS, "none"),
-        expect: Expect::Any,
+        expect,
     };
-    let missing = store.commit(vec![missing]).await;
+    let missing = store
+        .commit(vec![delete(Expect::Revision(Revision(1)))])
+        .await;
     assert!(
         matches!(missing, Err(CommitError::Missing(_))),
         "{missing:?}"
     );
+    let nothing = store.commit(vec![delete(Expect::Any)]).await.unwrap();
+    assert!(nothing.is_empty());
 }
 
 #[tokio::test]

@@ -272,8 +272,9 @@ impl Step<'_, '_> {
     }
 
     fn delete(&mut self, key: &Key, expect: Expect) -> Result<(), CommitError> {
+        // Only `Expect::Any` is content with nothing being there.
         let Some(previous) = self.expected(key, expect)? else {
-            return Err(CommitError::Missing(key.clone()));
+            return Ok(());
         };
         let revision = self.next_revision();
         let last = Stored {

@@ -1,0 +1,300 @@
+//! The objects every cluster has, made when missing: namespaces, the Service of the API itself, its range, the settings.
+//!
+//! Says what they are; a start that finds them all writes nothing.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use knarr_api::{
+    kinds::{
+        Kind,
+        configmap::CONFIG_MAP,
+        endpoints::ENDPOINTS,
+        endpointslice::ENDPOINT_SLICE,
+        namespace::NAMESPACE,
+        networking::{IP_ADDRESS, SERVICE_CIDR},
+        service::SERVICE,
+    },
+    meta,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    allocate,
+    config::{Config, first, nth},
+    storage::{Claim, CommitError, Expect, Key, Owner, Store, Write},
+};
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// The place of the cluster DNS in a service range, by convention.
+const DNS_OFFSET: u128 = 10;
+
+/// Makes what is missing and corrects what follows from the settings.
+pub(crate) async fn ensure(store: &Store, config: &Config) -> Result<(), CommitError> {
+    let mut writes = allocate::repairs(store);
+    for object in objects(config) {
+        writes.extend(write(store, object));
+    }
+    writes.extend(own_address(store, config));
+    if writes.is_empty() {
+        return Ok(());
+    }
+    store.commit(writes).await.map(drop)
+}
+
+/// What becomes of an object that is already there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// It is the users'.
+    AsItIs,
+    /// These parts follow the settings.
+    Except(&'static [&'static str]),
+}
+
+struct Wanted {
+    kind: &'static Kind,
+    keep: Keep,
+    object: Value,
+}
+
+fn objects(config: &Config) -> Vec<Wanted> {
+    let mut objects: Vec<Wanted> = NAMESPACES.iter().map(|name| namespace(name)).collect();
+    objects.push(service_cidr(config));
+    objects.push(settings(config));
+    objects.extend(api_service(config));
+    objects.push(api_endpoints(config));
+    objects.push(api_endpoint_slice(config));
+    objects
+}
+
+fn namespace(name: &str) -> Wanted {
+    Wanted {
+        kind: &NAMESPACE,
+        keep: Keep::AsItIs,
+        object: json!({
+            "metadata": { "name": name, "labels": { "kubernetes.io/metadata.name": name } },
+            "spec": { "finalizers": ["kubernetes"] },
+            "status": { "phase": "Active" },
+        }),
+    }
+}
+
+fn service_cidr(config: &Config) -> Wanted {
+    let cidrs: Vec<String> = config.service_cidrs.iter().map(|c| c.to_string()).collect();
+    Wanted {
+        kind: &SERVICE_CIDR,
+        keep: Keep::AsItIs,
+        object: json!({
+            "metadata": {
+                "name": "kubernetes",
+                "finalizers": ["networking.k8s.io/service-cidr-finalizer"],
+            },
+            "spec": { "cidrs": cidrs },
+            "status": { "conditions": [{
+                "type": "Ready",
+                "status": "True",
+                "lastTransitionTime": now(),
+                "reason": "",
+                "message": "Kubernetes Service CIDR is ready",
+            }] },
+        }),
+    }
+}
+
+/// What agents and proxies need to know of the cluster.
+fn settings(config: &Config) -> Wanted {
+    let Config {
+        data_dir: _,
+        advertise_address: _,
+        bind: _,
+        port: _,
+        server_names: _,
+        service_cidrs,
+        cluster_cidrs,
+        node_port_range,
+        lb_pool,
+        cluster_domain,
+        cluster_dns,
+    } = config;
+    let dns: Vec<IpAddr> = if cluster_dns.is_empty() {
+        let tenth = |range| nth(range, DNS_OFFSET);
+        service_cidrs.iter().filter_map(tenth).collect()
+    } else {
+        cluster_dns.clone()
+    };
+    let (start, end) = (node_port_range.start(), node_port_range.end());
+    let data = BTreeMap::from([
+        ("cluster-cidr", join(cluster_cidrs)),
+        ("service-cidr", join(service_cidrs)),
+        ("lb-pool", lb_pool.clone()),
+        ("node-port-range", format!("{start}-{end}")),
+        ("cluster-domain", cluster_domain.clone()),
+        ("cluster-dns", join(&dns)),
+    ]);
+    Wanted {
+        kind: &CONFIG_MAP,
+        keep: Keep::Except(&["data"]),
+        object: json!({
+            "metadata": { "name": "knarr", "namespace": "kube-system" },
+            "data": data,
+        }),
+    }
+}
+
+fn join<T: ToString>(values: &[T]) -> String {
+    let texts: Vec<String> = values.iter().map(T::to_string).collect();
+    texts.join(",")
+}
+
+/// `default/kubernetes` at the first address of each range.
+fn api_service(config: &Config) -> Option<Wanted> {
+    let addresses = api_addresses(config);
+    let primary = addresses.first()?;
+    let families: Vec<&str> = addresses.iter().map(family).collect();
+    Some(Wanted {
+        kind: &SERVICE,
+        keep: Keep::Except(&["spec"]),
+        object: json!({
+            "metadata": {
+                "name": "kubernetes",
+                "namespace": "default",
+                "labels": { "component": "apiserver", "provider": "kubernetes" },
+            },
+            "spec": {
+                "type": "ClusterIP",
+                "clusterIP": primary,
+                "clusterIPs": addresses,
+                "ipFamilies": families,
+                "ipFamilyPolicy": if addresses.len() > 1 { "PreferDualStack" } else { "SingleStack" },
+                "internalTrafficPolicy": "Cluster",
+                "sessionAffinity": "None",
+                "ports": [{
+                    "name": "https",
+                    "protocol": "TCP",
+                    "port": 443,
+                    "targetPort": config.port,
+                }],
+            },
+            "status": { "loadBalancer": {} },
+        }),
+    })
+}
+
+fn api_addresses(config: &Config) -> Vec<IpAddr> {
+    config.service_cidrs.iter().filter_map(first).collect()
+}
+
+fn api_endpoints(config: &Config) -> Wanted {
+    Wanted {
+        kind: &ENDPOINTS,
+        keep: Keep::Except(&["subsets"]),
+        object: json!({
+            "metadata": {
+                "name": "kubernetes",
+                "namespace": "default",
+                "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
+            },
+            "subsets": [{
+                "addresses": [{ "ip": config.advertise_address }],
+                "ports": [{ "name": "https", "port": config.port, "protocol": "TCP" }],
+            }],
+        }),
+    }
+}
+
+fn api_endpoint_slice(config: &Config) -> Wanted {
+    Wanted {
+        kind: &ENDPOINT_SLICE,
+        keep: Keep::Except(&["addressType", "endpoints", "ports"]),
+        object: json!({
+            "metadata": {
+                "name": "kubernetes",
+                "namespace": "default",
+                "generation": 1,
+                "labels": { "kubernetes.io/service-name": "kubernetes" },
+            },
+            "addressType": family(&config.advertise_address),
+            "endpoints": [{
+                "addresses": [config.advertise_address],
+                "conditions": { "ready": true },
+            }],
+            "ports": [{ "name": "https", "port": config.port, "protocol": "TCP" }],
+        }),
+    }
+}
+
+fn family(address: &IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "IPv4",
+        IpAddr::V6(_) => "IPv6",
+    }
+}
+
+/// What has to be written for a wanted object, if anything.
+fn write(store: &Store, wanted: Wanted) -> Option<Write> {
+    let Wanted {
+        kind,
+        keep,
+        mut object,
+    } = wanted;
+    let key = Key::new(kind, meta::namespace(&object), meta::name(&object));
+    let Some(stored) = store.get(&key) else {
+        complete(kind, &mut object);
+        return Some(Write::Put {
+            key,
+            expect: Expect::Absent,
+            object,
+        });
+    };
+    let Keep::Except(fields) = keep else {
+        return None;
+    };
+    let mut present = stored.object();
+    if fields.iter().all(|field| present[*field] == object[*field]) {
+        return None;
+    }
+    for field in fields {
+        present[*field] = object[*field].take();
+    }
+    Some(Write::Put {
+        key,
+        expect: Expect::Any,
+        object: present,
+    })
+}
+
+/// Adds what every stored object has.
+fn complete(kind: &Kind, object: &mut Value) {
+    object["apiVersion"] = kind.api_version().into();
+    object["kind"] = kind.kind.into();
+    object["metadata"]["uid"] = uuid::Uuid::new_v4().to_string().into();
+    object["metadata"]["creationTimestamp"] = now().into();
+}
+
+/// The claims of `default/kubernetes` on its addresses.
+fn own_address(store: &Store, config: &Config) -> Vec<Write> {
+    let owner = Owner {
+        namespace: "default".into(),
+        name: "kubernetes".into(),
+    };
+    let mut writes = Vec::new();
+    for address in api_addresses(config) {
+        if store.claims().cluster_ip(address).is_none() {
+            writes.push(Write::Claim(Claim::ClusterIp {
+                address,
+                owner: owner.clone(),
+            }));
+        }
+        let key = Key::new(&IP_ADDRESS, "", address.to_string());
+        if store.get(&key).is_none() {
+            writes.push(allocate::put_ip_address(address, &owner));
+        }
+    }
+    writes
+}
+
+/// The present time as objects carry it.
+pub(crate) fn now() -> String {
+    jiff::Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string()
+}
