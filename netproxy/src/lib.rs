@@ -1,1 +1,6 @@
-//! .
+//! The post office: turns Services into rewritten packets on this node.
+//!
+//! Owns the nftables tables `knarr`, conntrack entries of Services, and announcements of
+//! load-balancer IPs. Never touches links, routes or pods.
+
+pub mod nftables;

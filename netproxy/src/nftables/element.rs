@@ -1,0 +1,435 @@
+//! The part of the ruleset that follows the plan: sets, maps and their elements.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use knarr_netproxy_plan::{
+    Address, Answer, Family, Frontend, FrontendKey, FrontendKind, Hairpin, Policy, Protocol,
+};
+
+use super::{
+    Verdict,
+    statement::{FRONTEND, Field},
+    target::Target,
+};
+
+/// A set or map of the skeleton.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Set {
+    /// Where pod addresses come from.
+    ClusterCidrs,
+    /// Where cluster IPs come from.
+    ServiceCidrs,
+    /// This node's addresses that accept node ports.
+    NodePortAddresses,
+    /// Cluster IPs in use.
+    ClusterIps,
+    /// Frontends that serve some sources only.
+    RestrictedFrontends,
+    /// The sources that they serve.
+    AllowedSources,
+    /// Local endpoints that may reach themselves.
+    HairpinConnections,
+    /// Frontends that nobody answers, or nobody on this node.
+    NoEndpointServices,
+    /// The same for node ports.
+    NoEndpointNodePorts,
+    /// What each frontend leads to.
+    Frontends,
+    /// What it leads to from outside, under policy Local.
+    LocalFrontends,
+    /// The same for node ports.
+    NodePorts,
+    /// The same for node ports from outside, under policy Local.
+    LocalNodePorts,
+    /// Who answers a frontend.
+    Backends,
+    /// Who answers it from outside, under policy Local.
+    LocalBackends,
+    /// Who answers a node port.
+    NodePortBackends,
+    /// Who answers it from outside, under policy Local.
+    LocalNodePortBackends,
+}
+
+/// What an element of a map leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leads {
+    /// Nothing: it is a set.
+    Nowhere,
+    /// A verdict.
+    ToVerdict,
+    /// An address and port.
+    ToBackend,
+}
+
+/// The order in which keys are looked up in a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matching {
+    /// Key by key.
+    Exact,
+    /// Ranges of keys.
+    Ranges,
+}
+
+impl Set {
+    /// Every set and map, in the order in which they are read.
+    pub const ALL: [Self; 17] = [
+        Self::ClusterCidrs,
+        Self::ServiceCidrs,
+        Self::NodePortAddresses,
+        Self::ClusterIps,
+        Self::RestrictedFrontends,
+        Self::AllowedSources,
+        Self::HairpinConnections,
+        Self::NoEndpointServices,
+        Self::NoEndpointNodePorts,
+        Self::Frontends,
+        Self::LocalFrontends,
+        Self::NodePorts,
+        Self::LocalNodePorts,
+        Self::Backends,
+        Self::LocalBackends,
+        Self::NodePortBackends,
+        Self::LocalNodePortBackends,
+    ];
+
+    /// The set's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClusterCidrs => "cluster-cidrs",
+            Self::ServiceCidrs => "service-cidrs",
+            Self::NodePortAddresses => "node-port-addresses",
+            Self::ClusterIps => "cluster-ips",
+            Self::RestrictedFrontends => "restricted-frontends",
+            Self::AllowedSources => "allowed-sources",
+            Self::HairpinConnections => "hairpin-connections",
+            Self::NoEndpointServices => "no-endpoint-services",
+            Self::NoEndpointNodePorts => "no-endpoint-node-ports",
+            Self::Frontends => "frontends",
+            Self::LocalFrontends => "local-frontends",
+            Self::NodePorts => "node-ports",
+            Self::LocalNodePorts => "local-node-ports",
+            Self::Backends => "backends",
+            Self::LocalBackends => "local-backends",
+            Self::NodePortBackends => "node-port-backends",
+            Self::LocalNodePortBackends => "local-node-port-backends",
+        }
+    }
+
+    /// The set of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|set| set.name() == name)
+    }
+
+    /// The parts of its keys.
+    #[must_use]
+    pub fn key(self) -> Vec<Field> {
+        let node_port = [Field::Protocol, Field::Port];
+        let slot = Field::Slot { below: 1 };
+        match self {
+            Self::ClusterCidrs => vec![Field::Source],
+            Self::ServiceCidrs | Self::NodePortAddresses | Self::ClusterIps => {
+                vec![Field::Destination]
+            }
+            Self::AllowedSources => [&FRONTEND[..], &[Field::Source]].concat(),
+            Self::HairpinConnections => [&[Field::Source][..], &FRONTEND].concat(),
+            Self::RestrictedFrontends
+            | Self::NoEndpointServices
+            | Self::Frontends
+            | Self::LocalFrontends => FRONTEND.to_vec(),
+            Self::NoEndpointNodePorts | Self::NodePorts | Self::LocalNodePorts => {
+                node_port.to_vec()
+            }
+            Self::Backends | Self::LocalBackends => [&FRONTEND[..], &[slot]].concat(),
+            Self::NodePortBackends | Self::LocalNodePortBackends => {
+                [&node_port[..], &[slot]].concat()
+            }
+        }
+    }
+
+    /// What its elements lead to.
+    #[must_use]
+    pub fn leads(self) -> Leads {
+        match self {
+            Self::ClusterCidrs
+            | Self::ServiceCidrs
+            | Self::NodePortAddresses
+            | Self::ClusterIps
+            | Self::RestrictedFrontends
+            | Self::AllowedSources
+            | Self::HairpinConnections => Leads::Nowhere,
+            Self::NoEndpointServices
+            | Self::NoEndpointNodePorts
+            | Self::Frontends
+            | Self::LocalFrontends
+            | Self::NodePorts
+            | Self::LocalNodePorts => Leads::ToVerdict,
+            Self::Backends
+            | Self::LocalBackends
+            | Self::NodePortBackends
+            | Self::LocalNodePortBackends => Leads::ToBackend,
+        }
+    }
+
+    /// How its keys are matched.
+    #[must_use]
+    pub fn matching(self) -> Matching {
+        match self {
+            Self::ClusterCidrs
+            | Self::ServiceCidrs
+            | Self::NodePortAddresses
+            | Self::AllowedSources => Matching::Ranges,
+            _ => Matching::Exact,
+        }
+    }
+}
+
+/// A key of a set: one, or a range from first to last. Each part fills whole registers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// The key, or the first of the range.
+    pub first: Vec<u8>,
+    /// The last of the range.
+    pub last: Option<Vec<u8>>,
+}
+
+/// What a key leads to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Value {
+    /// Nothing: it is in a set.
+    Present,
+    /// A verdict.
+    Verdict(Verdict),
+    /// An address and port, each filling whole registers.
+    Backend(Vec<u8>),
+}
+
+/// One element of a set or map.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Element {
+    /// The set.
+    pub set: Set,
+    /// The key.
+    pub key: Key,
+    /// What it leads to.
+    pub value: Value,
+}
+
+/// A key in the making.
+#[derive(Clone, Default)]
+struct Bytes(Vec<u8>);
+
+impl Bytes {
+    fn address(mut self, address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => self.0.extend(address.octets()),
+            IpAddr::V6(address) => self.0.extend(address.octets()),
+        }
+        self
+    }
+
+    fn protocol(mut self, protocol: Protocol) -> Self {
+        self.0.extend([protocol.number(), 0, 0, 0]);
+        self
+    }
+
+    fn port(mut self, port: u16) -> Self {
+        self.0.extend(port.to_be_bytes());
+        self.0.extend([0, 0]);
+        self
+    }
+
+    fn slot(mut self, slot: u32) -> Self {
+        self.0.extend(slot.to_ne_bytes());
+        self
+    }
+
+    fn frontend(key: &FrontendKey) -> Self {
+        let start = match key.address {
+            Address::Ip(address) => Self::default().address(address),
+            Address::Node(_) => Self::default(),
+        };
+        start.protocol(key.protocol).port(key.port)
+    }
+
+    fn exactly(self) -> Key {
+        Key {
+            first: self.0,
+            last: None,
+        }
+    }
+}
+
+/// The bytes of a backend as maps hold it.
+#[must_use]
+pub fn backend_bytes(backend: &SocketAddr) -> Vec<u8> {
+    Bytes::default()
+        .address(backend.ip())
+        .port(backend.port())
+        .0
+}
+
+/// The sets that hold one way into a frontend.
+struct Way {
+    verdicts: Set,
+    backends: Set,
+    policy: Policy,
+}
+
+/// The elements of one frontend.
+#[must_use]
+pub fn of_frontend(key: &FrontendKey, frontend: &Frontend) -> Vec<Element> {
+    let mut elements = Vec::new();
+    let node_port = frontend.kind == FrontendKind::NodePort;
+    let (verdicts, backends, silent) = if node_port {
+        (
+            Set::NodePorts,
+            Set::NodePortBackends,
+            Set::NoEndpointNodePorts,
+        )
+    } else {
+        (Set::Frontends, Set::Backends, Set::NoEndpointServices)
+    };
+    let way = Way {
+        verdicts,
+        backends,
+        policy: Policy::Cluster,
+    };
+    let mut unanswered = |verdict| {
+        let key = Bytes::frontend(key).exactly();
+        elements.push(Element {
+            set: silent,
+            key,
+            value: Value::Verdict(verdict),
+        });
+    };
+    match &frontend.answer {
+        Answer::Backends { .. } => {}
+        Answer::Reject => unanswered(Verdict::Goto("reject-chain".into())),
+        Answer::Drop => unanswered(Verdict::Drop),
+    }
+    answered(key, frontend, &frontend.answer, &way, &mut elements);
+    if let Some(answer) = &frontend.from_outside {
+        let (verdicts, backends) = if node_port {
+            (Set::LocalNodePorts, Set::LocalNodePortBackends)
+        } else {
+            (Set::LocalFrontends, Set::LocalBackends)
+        };
+        let way = Way {
+            verdicts,
+            backends,
+            policy: Policy::Local,
+        };
+        if *answer == Answer::Drop {
+            let key = Bytes::frontend(key).exactly();
+            elements.push(Element {
+                set: verdicts,
+                key,
+                value: Value::Verdict(Verdict::Drop),
+            });
+        }
+        answered(key, frontend, answer, &way, &mut elements);
+    }
+    restrictions(key, frontend, &mut elements);
+    elements
+}
+
+fn answered(
+    key: &FrontendKey,
+    frontend: &Frontend,
+    answer: &Answer,
+    way: &Way,
+    elements: &mut Vec<Element>,
+) {
+    let Some(target) = Target::of(frontend, answer, way.policy) else {
+        return;
+    };
+    elements.push(Element {
+        set: way.verdicts,
+        key: Bytes::frontend(key).exactly(),
+        value: Value::Verdict(Verdict::Goto(target.name())),
+    });
+    let Answer::Backends { backends, .. } = answer else {
+        return;
+    };
+    if !target.picks_by_slot() {
+        return;
+    }
+    for (slot, backend) in (0_u32..).zip(backends.iter()) {
+        elements.push(Element {
+            set: way.backends,
+            key: Bytes::frontend(key).slot(slot).exactly(),
+            value: Value::Backend(backend_bytes(backend)),
+        });
+    }
+}
+
+fn restrictions(key: &FrontendKey, frontend: &Frontend, elements: &mut Vec<Element>) {
+    let Some(sources) = &frontend.allowed_sources else {
+        return;
+    };
+    let frontend = Bytes::frontend(key);
+    let set = Set::RestrictedFrontends;
+    elements.push(Element {
+        set,
+        key: frontend.clone().exactly(),
+        value: Value::Present,
+    });
+    elements.extend(sources.iter().map(|range| Element {
+        set: Set::AllowedSources,
+        key: Key {
+            first: frontend.clone().address(range.network()).0,
+            last: Some(frontend.clone().address(range.broadcast()).0),
+        },
+        value: Value::Present,
+    }));
+}
+
+/// The element of one cluster IP.
+#[must_use]
+pub fn of_cluster_ip(address: IpAddr) -> Element {
+    let key = Bytes::default().address(address).exactly();
+    Element {
+        set: Set::ClusterIps,
+        key,
+        value: Value::Present,
+    }
+}
+
+/// The element of one hairpin.
+#[must_use]
+pub fn of_hairpin(hairpin: &Hairpin) -> Element {
+    let Hairpin { endpoint, protocol } = hairpin;
+    let address = endpoint.ip();
+    let key = Bytes::default().address(address).address(address);
+    let key = key.protocol(*protocol).port(endpoint.port()).exactly();
+    Element {
+        set: Set::HairpinConnections,
+        key,
+        value: Value::Present,
+    }
+}
+
+/// The elements of ranges, in one family.
+pub fn of_ranges<'a>(
+    set: Set,
+    ranges: impl IntoIterator<Item = &'a IpNet>,
+    family: Family,
+) -> Vec<Element> {
+    let ranges: Vec<IpNet> = ranges.into_iter().copied().collect();
+    let own = IpNet::aggregate(&ranges)
+        .into_iter()
+        .filter(|range| Family::of(&range.addr()) == family);
+    own.map(|range| Element {
+        set,
+        key: Key {
+            first: Bytes::default().address(range.network()).0,
+            last: Some(Bytes::default().address(range.broadcast()).0),
+        },
+        value: Value::Present,
+    })
+    .collect()
+}

@@ -1,0 +1,180 @@
+//! The part of the ruleset that never changes: sets, maps and chains, as data.
+
+use knarr_netproxy_plan::Family;
+
+use super::{
+    Verdict,
+    expression::{Comparison, Presence, Side},
+    ruleset::{Chain, Hook, HookPoint, Rule},
+    statement::{FRONTEND, Field, Statement},
+};
+
+/// Source, destination, protocol and port: a flow, as the hairpin set knows it.
+const FLOW: [Field; 4] = [
+    Field::Source,
+    Field::Destination,
+    Field::Protocol,
+    Field::Port,
+];
+/// Protocol and port: where a client knocks on a node.
+const NODE_PORT: [Field; 2] = [Field::Protocol, Field::Port];
+
+/// The skeleton's chains, in the order in which they are read.
+pub const CHAINS: [&str; 11] = [
+    "nat-prerouting",
+    "nat-output",
+    "nat-postrouting",
+    "filter-prerouting",
+    "filter-output",
+    "services",
+    "node-ports",
+    "source-ranges",
+    "untranslated",
+    "reject-chain",
+    "masquerading",
+];
+
+/// One chain of the skeleton.
+#[must_use]
+pub fn chain(name: &str, family: Family) -> Option<Chain> {
+    let jump = |chain: &str| Statement::Verdict(Verdict::Jump(chain.into()));
+    let rules: Vec<Vec<Statement>> = match name {
+        "nat-prerouting" | "nat-output" => vec![vec![jump("services")]],
+        "nat-postrouting" => vec![vec![jump("masquerading")]],
+        "filter-prerouting" | "filter-output" => vec![vec![Statement::New, jump("untranslated")]],
+        "services" => services(),
+        "node-ports" => vec![
+            from_outside(vec![obey(&NODE_PORT, "local-node-ports")]),
+            vec![obey(&NODE_PORT, "node-ports")],
+        ],
+        "source-ranges" => source_ranges(),
+        "untranslated" => untranslated(),
+        "reject-chain" => vec![vec![Statement::Reject]],
+        "masquerading" => vec![
+            vec![present(&FLOW, "hairpin-connections"), Statement::Masquerade],
+            vec![Statement::Marked, Statement::Unmark, Statement::Masquerade],
+        ],
+        _ => return None,
+    };
+    let rules = rules
+        .into_iter()
+        .map(|statements| Rule::new(statements, family))
+        .collect();
+    Some(Chain {
+        hook: hook(name),
+        rules,
+    })
+}
+
+fn hook(name: &str) -> Option<Hook> {
+    let (nat, point, priority) = match name {
+        "nat-prerouting" => ("nat", HookPoint::Prerouting, -100),
+        "nat-output" => ("nat", HookPoint::Output, -100),
+        "nat-postrouting" => ("nat", HookPoint::Postrouting, 100),
+        // After destination NAT, what still bears a Service's address was not translated.
+        "filter-prerouting" => ("filter", HookPoint::Prerouting, -90),
+        "filter-output" => ("filter", HookPoint::Output, -90),
+        _ => return None,
+    };
+    Some(Hook {
+        kind: nat,
+        point,
+        priority,
+    })
+}
+
+/// Finds the frontend of a new connection.
+fn services() -> Vec<Vec<Statement>> {
+    let to_cluster_ip = vec![
+        absent(&[Field::Source], "cluster-cidrs"),
+        present(&[Field::Destination], "cluster-ips"),
+        Statement::Mark,
+    ];
+    let restricted = vec![
+        present(&FRONTEND, "restricted-frontends"),
+        Statement::Verdict(Verdict::Jump("source-ranges".into())),
+    ];
+    let mut to_node = own_address();
+    to_node.push(Statement::Verdict(Verdict::Goto("node-ports".into())));
+    vec![
+        restricted,
+        from_outside(vec![obey(&FRONTEND, "local-frontends")]),
+        to_cluster_ip,
+        vec![obey(&FRONTEND, "frontends")],
+        to_node,
+    ]
+}
+
+fn source_ranges() -> Vec<Vec<Statement>> {
+    let mut key = FRONTEND.to_vec();
+    key.push(Field::Source);
+    vec![
+        vec![
+            present(&key, "allowed-sources"),
+            Statement::Verdict(Verdict::Return),
+        ],
+        vec![Statement::Verdict(Verdict::Drop)],
+    ]
+}
+
+/// Refuses or drops what no frontend took.
+fn untranslated() -> Vec<Vec<Statement>> {
+    let mut to_node = own_address();
+    to_node.push(obey(&NODE_PORT, "no-endpoint-node-ports"));
+    let reject = Statement::Verdict(Verdict::Goto("reject-chain".into()));
+    vec![
+        vec![obey(&FRONTEND, "no-endpoint-services")],
+        vec![present(&[Field::Destination], "cluster-ips"), reject],
+        vec![
+            present(&[Field::Destination], "service-cidrs"),
+            Statement::Verdict(Verdict::Drop),
+        ],
+        to_node,
+    ]
+}
+
+/// Only for sources that are neither a pod nor this node.
+fn from_outside(then: Vec<Statement>) -> Vec<Statement> {
+    let mut statements = vec![
+        absent(&[Field::Source], "cluster-cidrs"),
+        Statement::Local {
+            side: Side::Source,
+            how: Comparison::Unequal,
+        },
+    ];
+    statements.extend(then);
+    statements
+}
+
+fn own_address() -> Vec<Statement> {
+    vec![
+        Statement::Local {
+            side: Side::Destination,
+            how: Comparison::Equal,
+        },
+        present(&[Field::Destination], "node-port-addresses"),
+    ]
+}
+
+fn present(key: &[Field], set: &str) -> Statement {
+    Statement::Lookup {
+        key: key.to_vec(),
+        set: set.into(),
+        presence: Presence::Present,
+    }
+}
+
+fn absent(key: &[Field], set: &str) -> Statement {
+    Statement::Lookup {
+        key: key.to_vec(),
+        set: set.into(),
+        presence: Presence::Absent,
+    }
+}
+
+fn obey(key: &[Field], map: &str) -> Statement {
+    Statement::Obey {
+        key: key.to_vec(),
+        map: map.into(),
+    }
+}

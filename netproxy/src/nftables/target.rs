@@ -1,0 +1,270 @@
+//! Chains that elements lead to: one per number of backends, shared by all Services, and those of
+//! service ports with affinity.
+
+use std::net::SocketAddr;
+
+use knarr_netproxy_plan::{
+    Affinity, AffinityKey, Answer, Family, Frontend, FrontendKind, Masquerade, Policy, PortKey,
+};
+
+use super::{
+    Name, Verdict,
+    expression::{Comparison, Presence, Side},
+    ruleset::{Chain, Rule},
+    statement::{FRONTEND, Field, Statement},
+};
+
+/// A chain that an element leads to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    masks: Masks,
+    pick: Pick,
+}
+
+/// Whose address the backend will see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Masks {
+    /// The client's.
+    Nobody,
+    /// This node's.
+    Everybody,
+    /// The client's, unless the client is this node.
+    Node,
+}
+
+/// How a backend is chosen.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Pick {
+    /// At random, among so many in a map.
+    Slot {
+        map: &'static str,
+        key_starts: KeyStarts,
+        count: usize,
+        prefix: &'static str,
+    },
+    /// The client's own backend, or else at random: a chain of its own.
+    Affinity(Name),
+}
+
+/// With what a key of a backend map starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum KeyStarts {
+    WithAddress,
+    WithProtocol,
+}
+
+impl Target {
+    /// Where a frontend's answer leads, if it leads anywhere.
+    #[must_use]
+    pub fn of(frontend: &Frontend, answer: &Answer, way: Policy) -> Option<Self> {
+        let Answer::Backends { policy, backends } = answer else {
+            return None;
+        };
+        let masks = match (frontend.masquerade, way) {
+            (Masquerade::OutsideSources, _) | (Masquerade::NodeSources, Policy::Local) => {
+                Masks::Nobody
+            }
+            (Masquerade::Always, _) => Masks::Everybody,
+            (Masquerade::NodeSources, Policy::Cluster) => Masks::Node,
+        };
+        let node_port = frontend.kind == FrontendKind::NodePort;
+        let pick = if frontend.affinity_seconds.is_some() {
+            Pick::Affinity(service_chain(&frontend.service_port, *policy))
+        } else {
+            let (map, prefix) = match (node_port, way) {
+                (false, Policy::Cluster) => ("backends", "pick"),
+                (false, Policy::Local) => ("local-backends", "local-pick"),
+                (true, Policy::Cluster) => ("node-port-backends", "node-port-pick"),
+                (true, Policy::Local) => ("local-node-port-backends", "local-node-port-pick"),
+            };
+            let key_starts = if node_port {
+                KeyStarts::WithProtocol
+            } else {
+                KeyStarts::WithAddress
+            };
+            Pick::Slot {
+                map,
+                key_starts,
+                count: backends.len(),
+                prefix,
+            }
+        };
+        Some(Self { masks, pick })
+    }
+
+    /// Whether backends are elements of a map.
+    #[must_use]
+    pub fn picks_by_slot(&self) -> bool {
+        matches!(self.pick, Pick::Slot { .. })
+    }
+
+    /// The chain's name.
+    #[must_use]
+    pub fn name(&self) -> Name {
+        let base = self.base_name();
+        match self.masks {
+            Masks::Nobody => base,
+            Masks::Everybody => format!("masquerade-{base}").into(),
+            Masks::Node => format!("short-circuit-{base}").into(),
+        }
+    }
+
+    /// The names of the chains it takes, except those that belong to an affinity.
+    #[must_use]
+    pub fn chain_names(&self) -> Vec<Name> {
+        let mut names = Vec::with_capacity(2);
+        if self.picks_by_slot() {
+            names.push(self.base_name());
+        }
+        if self.masks != Masks::Nobody {
+            names.push(self.name());
+        }
+        names
+    }
+
+    fn base_name(&self) -> Name {
+        match &self.pick {
+            Pick::Slot { count, prefix, .. } => format!("{prefix}-{count}").into(),
+            Pick::Affinity(name) => name.clone(),
+        }
+    }
+
+    /// The chains it takes, except those that belong to an affinity.
+    #[must_use]
+    pub fn chains(&self, family: Family) -> Vec<(Name, Chain)> {
+        let mut chains = Vec::new();
+        if let Pick::Slot {
+            map,
+            key_starts,
+            count,
+            ..
+        } = &self.pick
+        {
+            let below = u32::try_from(*count).unwrap_or(u32::MAX);
+            let mut key = match key_starts {
+                KeyStarts::WithAddress => FRONTEND.to_vec(),
+                KeyStarts::WithProtocol => vec![Field::Protocol, Field::Port],
+            };
+            key.push(Field::Slot { below });
+            let dnat = Statement::DnatToElement {
+                key,
+                map: (*map).into(),
+            };
+            chains.push((self.base_name(), regular(vec![vec![dnat]], family)));
+        }
+        let go_on = Statement::Verdict(Verdict::Goto(self.base_name()));
+        let rules = match self.masks {
+            Masks::Nobody => return chains,
+            Masks::Everybody => vec![vec![Statement::Mark, go_on]],
+            Masks::Node => {
+                let own = Statement::Local {
+                    side: Side::Source,
+                    how: Comparison::Equal,
+                };
+                vec![vec![own, Statement::Mark], vec![go_on]]
+            }
+        };
+        chains.push((self.name(), regular(rules, family)));
+        chains
+    }
+}
+
+fn regular(rules: Vec<Vec<Statement>>, family: Family) -> Chain {
+    let rules = rules
+        .into_iter()
+        .map(|statements| Rule::new(statements, family))
+        .collect();
+    Chain { hook: None, rules }
+}
+
+fn service_chain(port: &PortKey, policy: Policy) -> Name {
+    match policy {
+        Policy::Cluster => format!("service-{port}").into(),
+        Policy::Local => format!("local-{port}").into(),
+    }
+}
+
+/// What a service port with affinity takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// One chain per policy in use and one per backend.
+    pub chains: Vec<(Name, Chain)>,
+    /// One set of clients per backend.
+    pub sets: Vec<Name>,
+}
+
+/// The chains and sets of a service port with affinity.
+#[must_use]
+pub fn of_affinity(key: &AffinityKey, affinity: &Affinity) -> Remembered {
+    let mut remembered = Remembered::default();
+    let mut all: Vec<&SocketAddr> = affinity
+        .cluster
+        .iter()
+        .chain(affinity.local.iter())
+        .collect();
+    all.sort();
+    all.dedup();
+    for backend in all {
+        let (chain, set) = (endpoint_chain(key, backend), affinity_set(key, backend));
+        let rules = vec![
+            vec![Statement::Remember {
+                set: set.clone(),
+                timeout_seconds: affinity.timeout_seconds,
+            }],
+            vec![
+                Statement::Protocol(key.service_port.protocol),
+                Statement::Dnat(*backend),
+            ],
+        ];
+        remembered.sets.push(set);
+        remembered.chains.push((chain, regular(rules, key.family)));
+    }
+    for (policy, backends) in [
+        (Policy::Cluster, &affinity.cluster),
+        (Policy::Local, &affinity.local),
+    ] {
+        if !backends.is_empty() {
+            let name = service_chain(&key.service_port, policy);
+            remembered
+                .chains
+                .push((name, regular(choose(key, backends), key.family)));
+        }
+    }
+    remembered
+}
+
+/// A known client goes to its backend; for others, each backend is as likely as the next.
+fn choose(key: &AffinityKey, backends: &[SocketAddr]) -> Vec<Vec<Statement>> {
+    let goto = |backend| Statement::Verdict(Verdict::Goto(endpoint_chain(key, backend)));
+    let known = backends.iter().map(|backend| {
+        let set = affinity_set(key, backend);
+        let client = Statement::Lookup {
+            key: vec![Field::Source],
+            set,
+            presence: Presence::Present,
+        };
+        vec![client, goto(backend)]
+    });
+    let left = (1..=backends.len())
+        .rev()
+        .map(|left| u32::try_from(left).unwrap_or(u32::MAX));
+    let random = backends.iter().zip(left).map(|(backend, left)| match left {
+        1 => vec![goto(backend)],
+        left => vec![Statement::OneIn(left), goto(backend)],
+    });
+    known.chain(random).collect()
+}
+
+fn endpoint_chain(key: &AffinityKey, backend: &SocketAddr) -> Name {
+    format!("endpoint-{}", suffix(key, backend)).into()
+}
+
+fn affinity_set(key: &AffinityKey, backend: &SocketAddr) -> Name {
+    format!("affinity-{}", suffix(key, backend)).into()
+}
+
+/// Colons cannot be part of a name in nft's language.
+fn suffix(key: &AffinityKey, backend: &SocketAddr) -> String {
+    let address = backend.ip().to_string().replace(':', ".");
+    format!("{}__{address}/{}", key.service_port, backend.port())
+}
