@@ -1,18 +1,118 @@
-//! OpenAPI documents of everything in the registry, built on first use. Serves nothing itself.
+//! OpenAPI documents of everything in the registry, made on request. Serves and caches nothing itself.
+//!
+//! Shapes come from the schema facts, words from the descriptions that k8s-openapi carries.
 
-use serde_json::{Value, json};
+mod operations;
+mod parameters;
+mod prose;
+mod schemas;
 
-/// The index of `/openapi/v3`.
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use crate::kinds::{self, Kind};
+
+use schemas::Schemas;
+
+/// Which version of OpenAPI a document is written in; they differ in references, bodies and alternatives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    V2,
+    V3,
+}
+
+/// The index of `/openapi/v3`; whoever serves the documents adds `?hash=` of what is served.
 pub fn v3_index() -> Value {
-    json!({"paths": {}})
+    let paths: Map<String, Value> = group_versions()
+        .into_iter()
+        .map(|(group, version)| {
+            let path = root_of(group, version);
+            let url = format!("/openapi/v3/{path}");
+            (path, json!({"serverRelativeURL": url}))
+        })
+        .collect();
+    json!({"paths": paths})
 }
 
 /// The document of one group version.
-pub fn v3_document(_group: &str, _version: &str) -> Option<Value> {
-    None
+pub fn v3_document(group: &str, version: &str) -> Option<Value> {
+    let (group, version) = group_versions()
+        .into_iter()
+        .find(|gv| *gv == (group, version))?;
+    let mut schemas = Schemas::new(Dialect::V3);
+    let mut paths = Map::new();
+    add_group_version(&mut schemas, &mut paths, group, version);
+    Some(json!({
+        "openapi": "3.0.0",
+        "info": info(),
+        "paths": paths,
+        "components": {
+            "schemas": schemas.finish(),
+            "securitySchemes": {"BearerToken": bearer()},
+        },
+    }))
 }
 
-/// The document of `/openapi/v2`.
+/// The document of `/openapi/v2`: every group version in one.
 pub fn v2_document() -> Value {
-    json!({"swagger": "2.0", "info": {"title": "Kubernetes"}, "paths": {}, "definitions": {}})
+    let mut schemas = Schemas::new(Dialect::V2);
+    let mut paths = Map::new();
+    for (group, version) in group_versions() {
+        add_group_version(&mut schemas, &mut paths, group, version);
+    }
+    json!({
+        "swagger": "2.0",
+        "info": info(),
+        "paths": paths,
+        "definitions": schemas.finish(),
+        "securityDefinitions": {"BearerToken": bearer()},
+        "security": [{"BearerToken": []}],
+    })
 }
+
+fn info() -> Value {
+    json!({"title": "Kubernetes", "version": "v1.37.0"})
+}
+
+fn bearer() -> Value {
+    json!({"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"})
+}
+
+fn add_group_version(
+    schemas: &mut Schemas,
+    paths: &mut Map<String, Value>,
+    group: &'static str,
+    version: &'static str,
+) {
+    schemas.add_prose(prose::of(group, version));
+    for kind in kinds_of(group, version) {
+        operations::add(schemas, paths, kind);
+    }
+}
+
+fn kinds_of(group: &str, version: &str) -> impl Iterator<Item = &'static Kind> {
+    kinds::ALL
+        .iter()
+        .copied()
+        .filter(move |kind| kind.group == group && kind.version == version)
+}
+
+fn group_versions() -> BTreeSet<(&'static str, &'static str)> {
+    kinds::ALL
+        .iter()
+        .map(|kind| (kind.group, kind.version))
+        .collect()
+}
+
+/// `api/v1` or `apis/apps/v1`.
+fn root_of(group: &str, version: &str) -> String {
+    if group.is_empty() {
+        format!("api/{version}")
+    } else {
+        format!("apis/{group}/{version}")
+    }
+}
+
+#[cfg(test)]
+mod tests;

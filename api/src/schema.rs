@@ -70,6 +70,8 @@ pub enum Scalar {
     Duration,
     /// Any JSON object, kept as it is.
     Raw,
+    /// As `Raw`, the notation of managed fields.
+    FieldsV1,
 }
 
 /// Index of a definition in the table.
@@ -249,6 +251,7 @@ impl Scalar {
             Scalar::MicroTime => "v1.MicroTime",
             Scalar::Duration => "v1.Duration",
             Scalar::Raw => "runtime.RawExtension",
+            Scalar::FieldsV1 => "v1.FieldsV1",
         }
     }
 }

@@ -67,7 +67,7 @@ impl Place {
 
 fn bare_shape(kind: &'static Type, value: &Value) -> Shape {
     match kind {
-        Type::Scalar(schema::Scalar::Raw) => free_shape(value),
+        Type::Scalar(schema::Scalar::Raw | schema::Scalar::FieldsV1) => free_shape(value),
         Type::Scalar(_) => Shape::Scalar,
         Type::List(_) => Shape::Whole(Composite::List),
         Type::Map(_, element) => Shape::Map(Place::Item(element)),

@@ -145,7 +145,7 @@ impl<'de> DeserializeSeed<'de> for Node<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<Value, D::Error> {
         match self.kind.bare() {
-            Type::Scalar(Scalar::Raw) => serde::Deserialize::deserialize(source),
+            Type::Scalar(Scalar::Raw | Scalar::FieldsV1) => serde::Deserialize::deserialize(source),
             _ => source.deserialize_any(self),
         }
     }

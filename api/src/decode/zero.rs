@@ -25,7 +25,9 @@ pub(super) fn of(kind: &Type) -> Value {
             | Scalar::IntOrString => 0.into(),
             Scalar::Quantity => "0".into(),
             Scalar::Duration => "0s".into(),
-            Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Raw => Value::Null,
+            Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Raw | Scalar::FieldsV1 => {
+                Value::Null
+            }
         },
     }
 }
@@ -74,6 +76,7 @@ fn has_empty_value(kind: &Type) -> bool {
                 | Scalar::MicroTime
                 | Scalar::Duration
                 | Scalar::Raw
+                | Scalar::FieldsV1
         ),
         Type::List(_) | Type::Map(..) => true,
         Type::Pointer(_) => false,

@@ -268,7 +268,7 @@ proptest! {
             .iter()
             .map(|p| (p["port"].as_u64().unwrap() as u16, p["targetPort"].as_u64().unwrap() as u16))
             .collect();
-        let mut expected = own.clone();
+        let mut expected = own;
         expected.extend(new.iter());
         prop_assert_eq!(merged.len(), expected.len());
         prop_assert_eq!(as_map, expected);

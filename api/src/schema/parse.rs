@@ -160,7 +160,8 @@ fn scalar(text: &str) -> Option<Scalar> {
         "meta.v1.Time" => Scalar::Time,
         "meta.v1.MicroTime" => Scalar::MicroTime,
         "meta.v1.Duration" => Scalar::Duration,
-        "runtime.RawExtension" | "meta.v1.FieldsV1" => Scalar::Raw,
+        "runtime.RawExtension" => Scalar::Raw,
+        "meta.v1.FieldsV1" => Scalar::FieldsV1,
         _ => return None,
     })
 }
