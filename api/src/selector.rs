@@ -3,7 +3,7 @@
 mod lexer;
 mod parser;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Map, Value};
 
@@ -73,6 +73,43 @@ impl Labels {
         match self {
             Labels::All(requirements) => requirements.iter().all(|r| r.holds(label(&r.key))),
             Labels::Nothing => false,
+        }
+    }
+}
+
+/// As `labels` parses it: `app=web,tier in (back,front)`.
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Labels::All(requirements) = self else {
+            return Ok(());
+        };
+        for (index, requirement) in requirements.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            requirement.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Requirement {
+            key,
+            operator,
+            values,
+        } = self;
+        let listed = values.join(",");
+        match operator {
+            Operator::In if values.len() == 1 => write!(f, "{key}={listed}"),
+            Operator::In => write!(f, "{key} in ({listed})"),
+            Operator::NotIn if values.len() == 1 => write!(f, "{key}!={listed}"),
+            Operator::NotIn => write!(f, "{key} notin ({listed})"),
+            Operator::Exists => write!(f, "{key}"),
+            Operator::DoesNotExist => write!(f, "!{key}"),
+            Operator::GreaterThan => write!(f, "{key}>{listed}"),
+            Operator::LessThan => write!(f, "{key}<{listed}"),
         }
     }
 }

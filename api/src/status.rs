@@ -18,7 +18,13 @@ pub struct Status {
     pub reason: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
+    /// 0, and absent on the wire, in the answer to a delete.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub code: u16,
+}
+
+fn is_zero(code: &u16) -> bool {
+    *code == 0
 }
 
 /// List metadata, empty in a Status.
@@ -69,11 +75,20 @@ impl Status {
         }
     }
 
+    /// The answer to a delete; it carries no code.
     pub fn success(details: Details) -> Self {
         Status {
             status: "Success".into(),
             details: Some(details),
-            ..Status::failure(200, "", "")
+            ..Status::failure(0, "", "")
+        }
+    }
+
+    /// The answer to a subresource that creates nothing to show, such as a binding.
+    pub fn created() -> Self {
+        Status {
+            status: "Success".into(),
+            ..Status::failure(201, "", "")
         }
     }
 
@@ -153,6 +168,16 @@ impl Status {
 
     /// 422 with every error found; the message names each distinct one once.
     pub fn invalid(kind: &Kind, name: &str, errors: &[field::Error]) -> Self {
+        let mut status = Status::invalid_kind(&kind.group_kind(), name, errors);
+        if let Some(details) = &mut status.details {
+            details.group = kind.group.into();
+            details.kind = kind.kind.into();
+        }
+        status
+    }
+
+    /// As [`Status::invalid`] for what is no kind of the registry, such as a request's options.
+    pub fn invalid_kind(qualified_kind: &str, name: &str, errors: &[field::Error]) -> Self {
         let mut texts: Vec<String> = Vec::new();
         for error in errors {
             let text = error.to_string();
@@ -165,11 +190,7 @@ impl Status {
         } else {
             format!("[{}]", texts.join(", "))
         };
-        let message = format!(
-            "{} {} is invalid: {list}",
-            kind.group_kind(),
-            field::quote(name)
-        );
+        let message = format!("{qualified_kind} {} is invalid: {list}", field::quote(name));
         let causes = errors
             .iter()
             .map(|e| Cause {
@@ -180,8 +201,6 @@ impl Status {
             .collect();
         Status::failure(422, "Invalid", message).with_details(Details {
             name: name.into(),
-            group: kind.group.into(),
-            kind: kind.kind.into(),
             causes,
             ..Details::default()
         })

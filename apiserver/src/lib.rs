@@ -7,13 +7,22 @@ pub mod auth;
 mod bootstrap;
 pub mod config;
 pub mod controllers;
+mod delete;
+mod discovery;
 mod join;
 mod kubeconfig;
+mod negotiate;
 pub mod pki;
+mod read;
+mod request;
+mod respond;
 pub mod routes;
 mod serve;
 pub mod storage;
+mod subresources;
 mod tokens;
+mod watch;
+mod write;
 
 use std::sync::Arc;
 

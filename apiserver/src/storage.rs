@@ -266,6 +266,11 @@ impl Store {
         Ok(Store { cache, requests })
     }
 
+    /// Whether the writer still takes commits.
+    pub fn is_open(&self) -> bool {
+        !self.requests.is_closed()
+    }
+
     /// The revision of the latest published change.
     pub fn revision(&self) -> Revision {
         self.cache.revision()

@@ -1,0 +1,35 @@
+//! DELETE of a collection: every object that the selectors choose.
+
+use http::StatusCode;
+use knarr_api::{kinds::Kind, status::Status};
+use serde_json::Value;
+
+use super::{delete, options};
+use crate::{
+    read::{self, Selection, Shown},
+    request::options::ListOptions,
+    respond::Reply,
+    routes::{Call, check_writable_place},
+};
+
+/// Deletes what is selected and answers with the list of it, as it was.
+pub(crate) async fn collection(call: &mut Call, kind: &'static Kind) -> Result<Reply, Status> {
+    check_writable_place(kind, &call.info)?;
+    let list_options = ListOptions::for_list(&call.query)?;
+    let selection = Selection::new(kind, &call.info, &list_options)?;
+    let options = options(call).await?;
+    let namespace = Some(call.info.namespace.as_str()).filter(|_| kind.is_namespaced());
+    let listing = call.state.store.list(kind.stored(), namespace);
+    let mut deleted: Vec<Value> = Vec::new();
+    for stored in listing.objects.iter().filter(|s| selection.matches(s)) {
+        match delete(&call.state, kind, &stored.key, &options).await {
+            Ok(_) => deleted.push(read::object(kind, stored)),
+            // Someone else was faster.
+            Err(status) if status.code == 404 => {}
+            Err(status) => return Err(status),
+        }
+    }
+    let metadata = serde_json::json!({"resourceVersion": listing.revision.to_string()});
+    let list = Shown::new(call, kind)?.many(deleted, metadata);
+    Ok(Reply::ok(list).with_code(StatusCode::OK))
+}

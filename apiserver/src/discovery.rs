@@ -1,0 +1,148 @@
+//! Discovery documents, legacy and aggregated, made from the registry alone.
+
+mod aggregated;
+mod catalog;
+mod legacy;
+
+use std::sync::LazyLock;
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+pub(crate) use catalog::{Virtual, virtual_kind};
+
+use crate::{negotiate, request::Route, respond};
+
+const AGGREGATED_TYPE: &str =
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// Bytes that never change while the process runs, and their tag.
+pub(crate) struct Fixed {
+    bytes: Bytes,
+    etag: String,
+}
+
+impl Fixed {
+    pub(crate) fn new(value: &Value) -> Self {
+        let bytes = Bytes::from(format!("{value}\n"));
+        let etag = format!("\"{}\"", digest(&bytes));
+        Fixed { bytes, etag }
+    }
+
+    pub(crate) fn hash(&self) -> &str {
+        self.etag.trim_matches('"')
+    }
+
+    /// 304 if the client holds these bytes, else the bytes.
+    pub(crate) fn respond(&self, headers: &HeaderMap, content_type: &'static str) -> Response {
+        let known = headers
+            .get_all(header::IF_NONE_MATCH)
+            .iter()
+            .any(|held| held.as_bytes() == self.etag.as_bytes());
+        let (code, body) = if known {
+            (StatusCode::NOT_MODIFIED, Body::empty())
+        } else {
+            (StatusCode::OK, Body::from(self.bytes.clone()))
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = code;
+        let answer = response.headers_mut();
+        answer.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        answer.insert(header::VARY, HeaderValue::from_static("Accept"));
+        answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+        if let Ok(etag) = HeaderValue::from_str(&self.etag) {
+            answer.insert(header::ETAG, etag);
+        }
+        response
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+static CORE: LazyLock<Fixed> = LazyLock::new(|| Fixed::new(&aggregated::core()));
+static GROUPS: LazyLock<Fixed> = LazyLock::new(|| Fixed::new(&aggregated::groups()));
+
+/// Answers a discovery request; `None` if the route is none.
+pub(crate) fn serve(route: &Route, headers: &HeaderMap) -> Option<Response> {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    let aggregated = negotiate::accepts_aggregated_discovery(accept);
+    let document = match route {
+        Route::CoreVersions if aggregated => return Some(CORE.respond(headers, AGGREGATED_TYPE)),
+        Route::Groups if aggregated => return Some(GROUPS.respond(headers, AGGREGATED_TYPE)),
+        Route::CoreVersions => Some(legacy::core_versions(host(headers))),
+        Route::Groups => Some(legacy::group_list()),
+        Route::Group(group) => legacy::group(group),
+        Route::Version { group, version } => legacy::resources(group, version),
+        Route::Root | Route::Resource(_) | Route::Plain(_) => return None,
+    };
+    Some(match document {
+        Some(document) => Fixed::new(&document).respond(headers, "application/json"),
+        None => respond::failure(&respond::no_such_resource()),
+    })
+}
+
+fn host(headers: &HeaderMap) -> &str {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|value| value.to_str().ok());
+    host.unwrap_or_default()
+}
+
+/// `/version`: the Kubernetes release whose behaviour is served, built by knarr.
+pub(crate) fn version() -> Value {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    json!({
+        "major": "1",
+        "minor": "37",
+        "gitVersion": concat!("v1.37.1+knarr", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{architecture}", std::env::consts::OS),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_holds_the_document_is_told_so() {
+        let fixed = Fixed::new(&json!({"a": 1}));
+        let mut headers = HeaderMap::new();
+        let first = fixed.respond(&headers, "application/json");
+        assert_eq!(first.status(), StatusCode::OK);
+        let etag = first.headers()[header::ETAG].clone();
+        headers.insert(header::IF_NONE_MATCH, etag);
+        let second = fixed.respond(&headers, "application/json");
+        assert_eq!(second.status(), StatusCode::NOT_MODIFIED);
+    }
+
+    #[test]
+    fn a_group_that_is_not_served_is_not_found() {
+        for route in [
+            Route::Group("none.example.com".into()),
+            Route::Version {
+                group: "apps".into(),
+                version: "v9".into(),
+            },
+        ] {
+            let response = serve(&route, &HeaderMap::new()).unwrap();
+            assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        }
+    }
+}

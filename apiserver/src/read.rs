@@ -1,0 +1,164 @@
+//! Get and list: answers from the store's memory, mostly the stored bytes as they are. Changes nothing.
+
+mod page;
+mod select;
+mod show;
+mod stitch;
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use knarr_api::{
+    kinds::Kind,
+    status::{Cause, Details, Status},
+};
+use serde_json::{Map, Value, json};
+
+pub(crate) use select::Selection;
+pub(crate) use show::{Shown, document, object};
+
+use crate::{
+    negotiate::Form,
+    request::options::{ListOptions, ResourceVersion},
+    respond::Reply,
+    routes::Call,
+    storage::{Key, Listing, Revision, Store, Stored},
+};
+
+/// Where the object of a call is kept.
+pub(crate) fn key(call: &Call, kind: &'static Kind) -> Key {
+    let namespace = if kind.is_namespaced() {
+        call.info.namespace.as_str()
+    } else {
+        ""
+    };
+    Key::new(kind.stored(), namespace, call.info.name.as_str())
+}
+
+/// The stored object of a call.
+pub(crate) fn stored(call: &Call, kind: &'static Kind) -> Result<Arc<Stored>, Status> {
+    let found = call.state.store.get(&key(call, kind));
+    found.ok_or_else(|| Status::not_found(kind, &call.info.name))
+}
+
+pub(crate) fn get(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
+    let version = crate::request::options::resource_version(&call.query)?;
+    check_not_ahead(&call.state.store, version)?;
+    let stored = stored(call, kind)?;
+    reply(call, kind, &stored, StatusCode::OK)
+}
+
+/// One object in the form the client asked for.
+pub(crate) fn reply(
+    call: &Call,
+    kind: &'static Kind,
+    stored: &Stored,
+    code: StatusCode,
+) -> Result<Reply, Status> {
+    let reply = match call.accepted()?.form {
+        Form::Object => Reply::document(document(kind, stored)),
+        Form::Table(_) | Form::Metadata(_) => {
+            return shown(call, kind, object(kind, stored), code);
+        }
+    };
+    Ok(reply.with_code(code))
+}
+
+/// As [`reply`] for an object that is not stored, such as the outcome of a dry run.
+pub(crate) fn shown(
+    call: &Call,
+    kind: &'static Kind,
+    object: Value,
+    code: StatusCode,
+) -> Result<Reply, Status> {
+    let shown = Shown::new(call, kind)?;
+    Ok(Reply::ok(shown.single(object)).with_code(code))
+}
+
+pub(crate) fn list(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
+    let options = ListOptions::for_list(&call.query)?;
+    let selection = Selection::new(kind, &call.info, &options)?;
+    let (listing, after) = snapshot(call, kind, &options)?;
+    let chosen = selection.choose(&listing, after);
+    let (objects, metadata) = page::cut(chosen, &listing, &selection, options.limit);
+    match call.accepted()?.form {
+        Form::Object if kind.view.is_none() => {
+            Ok(Reply::document(stitch::list(kind, &metadata, &objects)))
+        }
+        Form::Object | Form::Table(_) | Form::Metadata(_) => {
+            let objects = objects.iter().map(|stored| object(kind, stored)).collect();
+            Ok(Reply::ok(Shown::new(call, kind)?.many(objects, metadata)))
+        }
+    }
+}
+
+/// The objects a list is cut from, and the place after which it goes on.
+fn snapshot(
+    call: &Call,
+    kind: &'static Kind,
+    options: &ListOptions,
+) -> Result<(Listing, Option<page::Place>), Status> {
+    let store = &call.state.store;
+    let namespace = Some(call.info.namespace.as_str()).filter(|n| !n.is_empty());
+    let namespace = namespace.filter(|_| kind.is_namespaced());
+    if let Some(token) = &options.continue_token {
+        if options.resource_version != ResourceVersion::Unset {
+            let text = "specifying resource version is not allowed when using continue";
+            return Err(Status::bad_request(text));
+        }
+        let (revision, place) = page::decode(token)?;
+        let listing = store.list_at(kind.stored(), namespace, revision);
+        let listing = listing.map_err(|_| {
+            expired(
+                "The provided continue parameter is too old to display a consistent list result. \
+                 You must start a new list without the continue parameter.",
+            )
+        })?;
+        return Ok((listing, Some(place)));
+    }
+    check_not_ahead(store, options.resource_version)?;
+    let wanted = options.resource_version_match.as_str();
+    let exact = wanted == "Exact" || (wanted.is_empty() && options.limit.is_some());
+    match options.resource_version {
+        ResourceVersion::At(revision) if exact => store
+            .list_at(kind.stored(), namespace, Revision(revision))
+            .map(|listing| (listing, None))
+            .map_err(|_| expired("The resourceVersion for the provided list is too old.")),
+        _ => Ok((store.list(kind.stored(), namespace), None)),
+    }
+}
+
+/// 410 for a revision that is no longer remembered.
+pub(crate) fn expired(message: impl Into<String>) -> Status {
+    Status::failure(410, "Expired", message)
+}
+
+fn check_not_ahead(store: &Store, version: ResourceVersion) -> Result<(), Status> {
+    let current = store.revision().0;
+    let ResourceVersion::At(wanted) = version else {
+        return Ok(());
+    };
+    if wanted <= current {
+        return Ok(());
+    }
+    let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
+    let cause = Cause {
+        reason: "ResourceVersionTooLarge".into(),
+        message: "Too large resource version".into(),
+        ..Cause::default()
+    };
+    Err(
+        Status::failure(504, "Timeout", message).with_details(Details {
+            causes: vec![cause],
+            retry_after_seconds: Some(1),
+            ..Details::default()
+        }),
+    )
+}
+
+/// `metadata` of a list.
+fn list_metadata(revision: Revision) -> Map<String, Value> {
+    let mut metadata = Map::new();
+    metadata.insert("resourceVersion".into(), json!(revision.to_string()));
+    metadata
+}

@@ -1,0 +1,112 @@
+//! The forms objects are shown in: as stored, through another version, as Tables, as metadata alone.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use knarr_api::{
+    kinds::Kind,
+    meta,
+    status::Status,
+    table::{self, Columns, IncludeObject},
+};
+use serde_json::{Value, json};
+
+use crate::{negotiate::Form, routes::Call, storage::Stored};
+
+/// The object as this kind shows it.
+pub(crate) fn object(kind: &Kind, stored: &Stored) -> Value {
+    let mut object = stored.object();
+    if let Some(view) = &kind.view {
+        (view.from_stored)(&mut object);
+    }
+    object
+}
+
+/// The object's JSON as this kind shows it, without parsing where it is shown as it is stored.
+pub(crate) fn document(kind: &Kind, stored: &Stored) -> Bytes {
+    if kind.view.is_none() {
+        return stored.document.clone();
+    }
+    Bytes::from(object(kind, stored).to_string())
+}
+
+/// How a client wants to see objects of a kind.
+#[derive(Clone, Copy)]
+pub(crate) struct Shown {
+    kind: &'static Kind,
+    form: Form,
+    include: IncludeObject,
+}
+
+impl Shown {
+    pub(crate) fn new(call: &Call, kind: &'static Kind) -> Result<Self, Status> {
+        let include = call.query.text("includeObject").unwrap_or_default();
+        Ok(Shown {
+            kind,
+            form: call.accepted()?.form,
+            include: IncludeObject::parse(include)?,
+        })
+    }
+
+    pub(crate) fn form(&self) -> Form {
+        self.form
+    }
+
+    pub(crate) fn single(&self, object: Value) -> Value {
+        self.one(object, Columns::Named)
+    }
+
+    /// As [`Shown::single`]; events of a watch after the first leave the columns out.
+    pub(crate) fn one(&self, object: Value, columns: Columns) -> Value {
+        match self.form {
+            Form::Object => object,
+            Form::Metadata(version) => table::partial_metadata(&object, version),
+            Form::Table(version) => {
+                let metadata = json!({"resourceVersion": meta::resource_version(&object)});
+                let form = table_form(version, self.include, columns);
+                table::table(self.kind, &[&object], metadata, form)
+            }
+        }
+    }
+
+    pub(crate) fn many(&self, objects: Vec<Value>, metadata: Value) -> Value {
+        let references: Vec<&Value> = objects.iter().collect();
+        match self.form {
+            Form::Metadata(version) => table::partial_metadata_list(&references, metadata, version),
+            Form::Table(version) => {
+                let form = table_form(version, self.include, Columns::Named);
+                table::table(self.kind, &references, metadata, form)
+            }
+            Form::Object => list(self.kind, objects, metadata),
+        }
+    }
+}
+
+/// A typed list, whose items leave out what the list says already.
+fn list(kind: &Kind, mut objects: Vec<Value>, metadata: Value) -> Value {
+    for fields in objects.iter_mut().filter_map(Value::as_object_mut) {
+        fields.remove("apiVersion");
+        fields.remove("kind");
+    }
+    json!({
+        "kind": format!("{}List", kind.kind),
+        "apiVersion": kind.api_version(),
+        "metadata": metadata,
+        "items": objects,
+    })
+}
+
+fn table_form(version: table::Version, include: IncludeObject, columns: Columns) -> table::Form {
+    table::Form {
+        version,
+        include,
+        columns,
+        now_seconds: now_seconds(),
+    }
+}
+
+/// Unix time.
+fn now_seconds() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
+    elapsed.map_or(0, |elapsed| elapsed.as_secs().cast_signed())
+}

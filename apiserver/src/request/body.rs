@@ -1,0 +1,91 @@
+//! Request bodies: read up to a limit, then decoded as their content type says.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use knarr_api::{
+    decode::{self, Decoded},
+    kinds::Kind,
+    status::Status,
+};
+use serde_json::Value;
+
+use super::options::FieldValidation;
+use crate::negotiate::{self, Encoding};
+
+/// What Kubernetes accepts in one request.
+const BODY_BYTES_MAX: usize = 3 << 20;
+
+/// Reads a whole body.
+///
+/// # Errors
+/// 413 over the limit, 400 if the client stops midway.
+pub(crate) async fn read(body: Body) -> Result<Bytes, Status> {
+    match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Status::failure(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: limit is {BODY_BYTES_MAX}"),
+        )),
+        Err(error) => Err(Status::bad_request(error.to_string())),
+    }
+}
+
+/// Decodes an object and completes its apiVersion and kind; its problems come back as warnings.
+///
+/// # Errors
+/// 400 for what cannot be decoded and, in strict mode, for problems.
+pub(crate) fn object(
+    kind: &Kind,
+    content_type: Option<&str>,
+    body: &[u8],
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    let Decoded {
+        mut object,
+        problems,
+    } = match negotiate::body_encoding(content_type)? {
+        Encoding::Json => decode::json(kind, body)?,
+        Encoding::Yaml => decode::yaml(kind, body)?,
+    };
+    identify(kind, &mut object);
+    match validation {
+        FieldValidation::Ignore => Ok((object, Vec::new())),
+        FieldValidation::Warn => Ok((object, problems)),
+        FieldValidation::Strict if problems.is_empty() => Ok((object, problems)),
+        FieldValidation::Strict => Err(decode::strict_error(kind, &problems)),
+    }
+}
+
+/// Fills in apiVersion and kind; that they are no others the decoder has seen to.
+fn identify(kind: &Kind, object: &mut Value) {
+    object["apiVersion"] = kind.api_version().into();
+    object["kind"] = kind.kind.into();
+}
+
+/// Decodes a body that is no object of the registry: options, scales, reviews. Unknown fields are left out.
+pub(crate) fn value(
+    target: decode::Target<'_>,
+    content_type: Option<&str>,
+    body: &[u8],
+) -> Result<Value, Status> {
+    let decoded = match negotiate::body_encoding(content_type)? {
+        Encoding::Json => decode::json_as(target, body)?,
+        Encoding::Yaml => decode::yaml_as(target, body)?,
+    };
+    Ok(decoded.object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_refused() {
+        let body = Body::from(vec![b'x'; BODY_BYTES_MAX + 1]);
+        assert_eq!(read(body).await.unwrap_err().code, 413);
+        let body = Body::from(vec![b'x'; BODY_BYTES_MAX]);
+        assert_eq!(read(body).await.unwrap().len(), BODY_BYTES_MAX);
+    }
+}

@@ -1,0 +1,67 @@
+//! One request for objects, with everything that answering it needs.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, Method, Uri, header};
+use knarr_api::status::Status;
+
+use crate::{
+    State, User,
+    negotiate::{Accepted, Produces, accept},
+    request::{Query, RequestInfo, Verb, body},
+};
+
+/// A request for objects on its way to an answer.
+pub(crate) struct Call {
+    pub(crate) state: Arc<State>,
+    pub(crate) user: User,
+    pub(crate) verb: Verb,
+    pub(crate) info: RequestInfo,
+    pub(crate) query: Query,
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    /// Holds the pending upgrade, if the client asked for one.
+    pub(crate) extensions: Extensions,
+    pub(crate) body: Body,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Call {
+    pub(crate) fn accepted(&self) -> Result<Accepted, Status> {
+        let produces = match self.verb {
+            Verb::List | Verb::Watch => Produces::ObjectsAndStreams,
+            _ => Produces::Objects,
+        };
+        accept(self.header(header::ACCEPT), produces)
+    }
+
+    pub(crate) fn content_type(&self) -> Option<&str> {
+        self.header(header::CONTENT_TYPE)
+    }
+
+    pub(crate) fn header(&self, name: header::HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The name under which fields are owned if the client gives none: the user agent up to its version.
+    pub(crate) fn user_agent_name(&self) -> &str {
+        let agent = self.header(header::USER_AGENT).unwrap_or_default();
+        let name = agent.split('/').next().unwrap_or_default();
+        if name.is_empty() { "unknown" } else { name }
+    }
+
+    /// Reads the body; a second call finds it empty.
+    pub(crate) async fn read_body(&mut self) -> Result<Bytes, Status> {
+        body::read(std::mem::take(&mut self.body)).await
+    }
+
+    pub(crate) fn warn(&mut self, text: impl Into<String>) {
+        let text = text.into();
+        if !self.warnings.contains(&text) {
+            self.warnings.push(text);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Finds what answers a request for objects: a kind of the registry, a subresource, or a review.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{extract::Request, response::Response};
+use knarr_api::{
+    kinds::{self, Kind},
+    status::Status,
+};
+
+use super::Call;
+use crate::{
+    State, User, delete, discovery,
+    negotiate::Encoding,
+    read,
+    request::{Query, RequestInfo, Verb},
+    respond::{self, Reply},
+    subresources, watch, write,
+};
+
+pub(super) async fn resource(state: Arc<State>, info: RequestInfo, request: Request) -> Response {
+    let started = Instant::now();
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let Some(verb) = info.verb(&parts.method, &query) else {
+        return respond::failure(&respond::method_not_allowed());
+    };
+    let user = parts.extensions.get::<User>().cloned();
+    let mut call = Call {
+        state,
+        user: user.unwrap_or_else(User::anonymous),
+        verb,
+        info,
+        query,
+        method: parts.method,
+        uri: parts.uri,
+        headers: parts.headers,
+        extensions: parts.extensions,
+        body,
+        warnings: Vec::new(),
+    };
+    let outcome = Box::pin(answer(&mut call)).await;
+    let accepted = call.accepted();
+    let encoding = accepted.map_or(Encoding::Json, |accepted| accepted.encoding);
+    let response = respond::render(outcome, encoding, &call.warnings);
+    let Call { verb, info, .. } = &call;
+    super::metrics::observe(*verb, info, response.status(), started.elapsed());
+    response
+}
+
+async fn answer(call: &mut Call) -> Result<Reply, Status> {
+    let RequestInfo {
+        group,
+        version,
+        resource,
+        ..
+    } = &call.info;
+    if let Some(review) = discovery::virtual_kind(group, version, resource) {
+        return subresources::review(call, review).await;
+    }
+    let kind =
+        kinds::by_resource(group, version, resource).ok_or_else(respond::no_such_resource)?;
+    check_place(kind, &call.info)?;
+    if let Some(text) = deprecation(kind) {
+        call.warn(text);
+    }
+    if !call.info.subresource.is_empty() {
+        return Box::pin(subresources::serve(call, kind)).await;
+    }
+    if !kind.verbs.contains(&call.verb.name()) {
+        return Err(respond::method_not_allowed());
+    }
+    call.accepted()?;
+    match call.verb {
+        Verb::Get => read::get(call, kind),
+        Verb::List => read::list(call, kind),
+        Verb::Watch => watch::open(call, kind),
+        Verb::Create => write::create(call, kind).await,
+        Verb::Update => write::put(call, kind, write::Part::Object).await,
+        Verb::Patch => write::patch(call, kind, write::Part::Object).await,
+        Verb::Delete => delete::object(call, kind).await,
+        Verb::DeleteCollection => delete::collection(call, kind).await,
+    }
+}
+
+/// Objects are found in their scope only; writes to all namespaces at once do not exist.
+fn check_place(kind: &Kind, info: &RequestInfo) -> Result<(), Status> {
+    let inside_namespace = !info.namespace.is_empty() && info.resource != "namespaces";
+    match (kind.is_namespaced(), inside_namespace) {
+        (true, false) if !info.name.is_empty() => Err(respond::no_such_resource()),
+        (false, true) => Err(respond::no_such_resource()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes go to one namespace.
+pub(crate) fn check_writable_place(kind: &Kind, info: &RequestInfo) -> Result<(), Status> {
+    if kind.is_namespaced() && info.namespace.is_empty() {
+        return Err(respond::method_not_allowed());
+    }
+    Ok(())
+}
+
+/// What clients of an outdated kind are told with every answer.
+fn deprecation(kind: &Kind) -> Option<&'static str> {
+    match (kind.group, kind.version, kind.kind) {
+        ("", "v1", "Endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
+        _ => None,
+    }
+}

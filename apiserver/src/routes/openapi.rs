@@ -1,0 +1,84 @@
+//! OpenAPI documents: made once, then the same bytes for everyone, for as long as the process runs.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, header};
+use knarr_api::openapi;
+use serde_json::Value;
+
+use crate::{discovery::Fixed, respond};
+
+static V2: LazyLock<Fixed> = LazyLock::new(|| Fixed::new(&openapi::v2_document()));
+static V3: LazyLock<V3Documents> = LazyLock::new(V3Documents::new);
+
+struct V3Documents {
+    index: Fixed,
+    by_path: BTreeMap<String, Fixed>,
+}
+
+impl V3Documents {
+    fn new() -> Self {
+        let mut index = openapi::v3_index();
+        let mut by_path = BTreeMap::new();
+        let paths = index.get_mut("paths").and_then(Value::as_object_mut);
+        for (path, entry) in paths.into_iter().flatten() {
+            let (group, version) = group_version(path);
+            let Some(document) = openapi::v3_document(group, version) else {
+                continue;
+            };
+            let document = Fixed::new(&document);
+            entry["serverRelativeURL"] =
+                format!("/openapi/v3/{path}?hash={}", document.hash()).into();
+            by_path.insert(path.clone(), document);
+        }
+        V3Documents {
+            index: Fixed::new(&index),
+            by_path,
+        }
+    }
+}
+
+/// `api/v1` or `apis/apps/v1` as group and version.
+fn group_version(path: &str) -> (&str, &str) {
+    let below = path.strip_prefix("apis/");
+    match below.and_then(|below| below.split_once('/')) {
+        Some(parts) => parts,
+        None => ("", path.rsplit('/').next().unwrap_or_default()),
+    }
+}
+
+/// Answers below `/openapi/`.
+pub(super) fn serve(path: &[&str], headers: &HeaderMap) -> Response {
+    match path {
+        ["v3"] => V3.index.respond(headers, "application/json"),
+        ["v3", below @ ..] => match V3.by_path.get(&below.join("/")) {
+            Some(document) => cacheable(document.respond(headers, "application/json")),
+            None => respond::failure(&respond::no_such_resource()),
+        },
+        ["v2"] if accepts_json(headers) => V2.respond(headers, "application/json"),
+        // Clients that read only the protobuf form take 406 as "not there" and use version 3.
+        ["v2"] => respond::failure(&knarr_api::status::Status::failure(
+            406,
+            "NotAcceptable",
+            "only the following media types are accepted: application/json",
+        )),
+        _ => respond::failure(&respond::no_such_resource()),
+    }
+}
+
+fn accepts_json(headers: &HeaderMap) -> bool {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    accept.is_none_or(|accept| accept.contains("json") || accept.contains("*/*"))
+}
+
+/// The URL names the content's hash, so it never changes.
+fn cacheable(mut response: Response) -> Response {
+    let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, forever);
+    response
+}

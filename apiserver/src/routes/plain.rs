@@ -1,0 +1,45 @@
+//! Paths that are about the server and not about objects.
+
+use axum::{extract::Request, response::Response};
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use super::{health, metrics, openapi};
+use crate::{State, discovery, respond};
+
+const PATHS: &[&str] = &[
+    "/api",
+    "/api/v1",
+    "/apis",
+    "/healthz",
+    "/livez",
+    "/metrics",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/readyz",
+    "/version",
+];
+
+pub(super) fn serve(state: &State, path: &str, request: &Request) -> Response {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return respond::failure(&respond::method_not_allowed());
+    }
+    let segments: Vec<&str> = path.trim_end_matches('/').split('/').collect();
+    let query = request.uri().query().unwrap_or_default();
+    match segments.as_slice() {
+        [""] => json_response(&json!({"paths": PATHS})),
+        ["version"] => json_response(&discovery::version()),
+        ["metrics"] => metrics::serve(state),
+        ["openapi", rest @ ..] => openapi::serve(rest, request.headers()),
+        [kind @ ("healthz" | "livez" | "readyz"), rest @ ..] => {
+            health::serve(state, kind, rest, query)
+        }
+        _ => respond::failure(&respond::no_such_resource()),
+    }
+}
+
+fn json_response(value: &serde_json::Value) -> Response {
+    let text = serde_json::to_vec_pretty(value).unwrap_or_default();
+    respond::typed(StatusCode::OK, "application/json", Bytes::from(text))
+}

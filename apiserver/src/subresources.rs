@@ -1,0 +1,57 @@
+//! What hangs below an object: its status, its scale, and requests that are really about something else.
+
+mod binding;
+mod eviction;
+mod reviews;
+mod scale;
+
+use http::StatusCode;
+use knarr_api::{kinds::Kind, status::Status};
+
+pub(crate) use reviews::review;
+
+use crate::{
+    read,
+    request::Verb,
+    respond::{self, Reply},
+    routes::Call,
+    write::{self, Part},
+};
+
+/// Answers a request below an object.
+pub(crate) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply, Status> {
+    let name = call.info.subresource.clone();
+    let row = kind.subresources.iter().find(|row| row.name == name);
+    let row = row.ok_or_else(respond::no_such_resource)?;
+    let verb = match call.verb {
+        Verb::DeleteCollection => Verb::Delete.name(),
+        verb => verb.name(),
+    };
+    if !row.verbs.contains(&verb) {
+        return Err(respond::method_not_allowed());
+    }
+    match name.as_str() {
+        "status" => part(call, kind, Part::Status).await,
+        "finalize" => part(call, kind, Part::Finalizers).await,
+        "scale" => scale::serve(call, kind).await,
+        "binding" => binding::serve(call).await,
+        "eviction" => eviction::serve(call, kind).await,
+        _ => Err(respond::no_such_resource()),
+    }
+}
+
+/// A part that looks like the whole object.
+async fn part(call: &mut Call, kind: &'static Kind, part: Part) -> Result<Reply, Status> {
+    call.accepted()?;
+    match call.verb {
+        Verb::Get => read::get(call, kind),
+        Verb::Update => write::put(call, kind, part).await,
+        Verb::Patch => write::patch(call, kind, part).await,
+        _ => Err(respond::method_not_allowed()),
+    }
+}
+
+/// Success with nothing to show.
+fn created() -> Reply {
+    Reply::status(Status::created()).with_code(StatusCode::CREATED)
+}

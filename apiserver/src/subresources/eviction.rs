@@ -1,0 +1,58 @@
+//! Eviction (`policy/v1`): a deletion that says why. Disruption budgets are not kept, so none refuses.
+
+use knarr_api::{decode::Target, kinds::Kind, meta, status::Status, value::str_of};
+use serde_json::json;
+
+use super::binding::set_condition;
+use crate::{
+    delete, read,
+    request::{
+        body,
+        options::{DeleteOptions, DryRun, WriteOptions},
+    },
+    respond::Reply,
+    routes::Call,
+    write::{self, Changed},
+};
+
+pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply, Status> {
+    let write_options = WriteOptions::for_create(&call.query)?;
+    let bytes = call.read_body().await?;
+    let target = Target {
+        group: "policy",
+        version: "v1",
+        kind: "Eviction",
+    };
+    let eviction = body::value(target, call.content_type(), &bytes)?;
+    if meta::name(&eviction) != call.info.name {
+        return Err(Status::bad_request(
+            "name in URL does not match name in Eviction object",
+        ));
+    }
+    let mut options = match &eviction["deleteOptions"] {
+        serde_json::Value::Null => DeleteOptions::default(),
+        options => DeleteOptions::from_body(options)?,
+    };
+    if write_options.dry_run == DryRun::All {
+        options.dry_run = DryRun::All;
+    }
+    let key = read::key(call, kind);
+    if options.dry_run == DryRun::No {
+        write::mutate(&call.state, &key, |pod| {
+            if ["Succeeded", "Failed"].contains(&str_of(&pod["status"]["phase"])) {
+                return Ok(Changed::No);
+            }
+            let condition = json!({
+                "type": "DisruptionTarget",
+                "status": "True",
+                "reason": "EvictionByEvictionAPI",
+                "message": "Eviction API: evicting",
+            });
+            set_condition(pod, condition);
+            Ok(Changed::Yes)
+        })
+        .await?;
+    }
+    delete::delete(&call.state, kind, &key, &options).await?;
+    Ok(super::created())
+}

@@ -1,0 +1,176 @@
+//! What one watching client gets next: initial events, changes, bookmarks, an end.
+//!
+//! A feed has no task and no queue: the connection that reads it drives it, so a slow client costs nothing.
+
+use std::{sync::Arc, time::Duration, vec};
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::{Instant, sleep_until};
+
+use super::lines::{Bookmark, Lines, Type};
+use crate::{
+    read::{self, Selection},
+    storage::{self, Change, Expired, Listing, Revision, Stored},
+};
+
+/// Bytes after which events go out as they are, without waiting for more.
+const FRAME_BYTES: usize = 64 << 10;
+const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
+
+pub(super) struct Feed {
+    selection: Selection,
+    lines: Lines,
+    ends: Instant,
+    next_bookmark: Option<Instant>,
+    initial: vec::IntoIter<Arc<Stored>>,
+    initial_end: Option<Revision>,
+    source: Source,
+}
+
+enum Source {
+    Live(storage::Watch),
+    /// The client has to list again.
+    Expired {
+        wanted: Revision,
+        current: Revision,
+    },
+    Ended,
+}
+
+/// What made a feed wake up.
+enum Woken {
+    Event(Result<storage::Event, Expired>),
+    Bookmark,
+    End,
+}
+
+impl Feed {
+    pub(super) fn new(selection: Selection, lines: Lines, timeout: Duration) -> Self {
+        Feed {
+            selection,
+            lines,
+            ends: Instant::now() + timeout,
+            next_bookmark: None,
+            initial: Vec::new().into_iter(),
+            initial_end: None,
+            source: Source::Ended,
+        }
+    }
+
+    pub(super) fn with_bookmarks(mut self) -> Self {
+        self.next_bookmark = Some(Instant::now() + BOOKMARK_PERIOD);
+        self
+    }
+
+    pub(super) fn start_with(&mut self, listing: Listing) {
+        self.initial = listing.objects.into_iter();
+    }
+
+    pub(super) fn end_initial_events(&mut self, revision: Revision) {
+        self.initial_end = Some(revision);
+    }
+
+    pub(super) fn follow(&mut self, watch: storage::Watch) {
+        self.source = Source::Live(watch);
+    }
+
+    pub(super) fn expire(&mut self, wanted: Revision, current: Revision) {
+        self.source = Source::Expired { wanted, current };
+    }
+
+    /// The next lines, as soon as there are any; `None` at the end.
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
+        let mut out = BytesMut::new();
+        self.initial_events(&mut out);
+        while out.is_empty() {
+            let Source::Live(watch) = &mut self.source else {
+                return self.last_words();
+            };
+            let bookmark = self.next_bookmark;
+            let woken = tokio::select! {
+                biased;
+                event = watch.next() => Woken::Event(event),
+                () = sleep_until(bookmark.unwrap_or(self.ends)), if bookmark.is_some() => Woken::Bookmark,
+                () = sleep_until(self.ends) => Woken::End,
+            };
+            match woken {
+                Woken::Event(Ok(event)) => self.events(&mut out, event),
+                Woken::Event(Err(Expired)) => {
+                    let position = watch.position();
+                    self.expire(position, position);
+                }
+                Woken::Bookmark => {
+                    let revision = watch.position();
+                    self.lines.bookmark(&mut out, revision, Bookmark::Progress);
+                    self.next_bookmark = Some(Instant::now() + BOOKMARK_PERIOD);
+                }
+                Woken::End => return None,
+            }
+        }
+        Some(out.freeze())
+    }
+
+    fn initial_events(&mut self, out: &mut BytesMut) {
+        for stored in self.initial.by_ref() {
+            if self.selection.matches(&stored) {
+                self.lines.event(out, Type::Added, &stored);
+            }
+            if out.len() >= FRAME_BYTES {
+                return;
+            }
+        }
+        if let Some(revision) = self.initial_end.take() {
+            self.lines
+                .bookmark(out, revision, Bookmark::InitialEventsEnd);
+        }
+    }
+
+    /// Writes an event and those that are there already.
+    fn events(&mut self, out: &mut BytesMut, first: storage::Event) {
+        self.event(out, &first);
+        while out.len() < FRAME_BYTES {
+            let Source::Live(watch) = &mut self.source else {
+                return;
+            };
+            // An expiry shows again on the next call, which reports it.
+            let Ok(Some(event)) = watch.try_next() else {
+                return;
+            };
+            self.event(out, &event);
+        }
+    }
+
+    /// Entering the selection is an addition, leaving it a deletion.
+    fn event(&mut self, out: &mut BytesMut, event: &storage::Event) {
+        let is_selected = self.selection.matches(&event.object);
+        let was_selected = || {
+            let previous = event.previous.as_ref();
+            previous.filter(|previous| self.selection.matches(previous))
+        };
+        match event.change {
+            Change::Added if is_selected => self.lines.event(out, Type::Added, &event.object),
+            Change::Deleted if is_selected => self.lines.event(out, Type::Deleted, &event.object),
+            Change::Added | Change::Deleted => {}
+            Change::Modified => match (was_selected(), is_selected) {
+                (Some(_), true) => self.lines.event(out, Type::Modified, &event.object),
+                (None, true) => self.lines.event(out, Type::Added, &event.object),
+                (Some(previous), false) => {
+                    let previous = previous.clone();
+                    self.lines.left(out, &previous, event.revision());
+                }
+                (None, false) => {}
+            },
+        }
+    }
+
+    fn last_words(&mut self) -> Option<Bytes> {
+        let ended = std::mem::replace(&mut self.source, Source::Ended);
+        let Source::Expired { wanted, current } = ended else {
+            return None;
+        };
+        let text = format!("too old resource version: {wanted} ({current})");
+        let mut out = BytesMut::new();
+        self.lines.error(&mut out, &read::expired(text));
+        Some(out.freeze())
+    }
+}

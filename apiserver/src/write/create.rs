@@ -1,0 +1,99 @@
+//! From a decoded and defaulted object to a new stored one.
+
+use knarr_api::{
+    meta,
+    status::{Details, Status},
+};
+use serde_json::Value;
+
+use super::{Writer, Written, admission, allocation, commit, identity, metadata, refuse_invalid};
+use crate::{
+    request::options::DryRun,
+    respond,
+    storage::{CommitError, Expect, Key, Write},
+};
+
+/// Names tried for an object that asked for a generated one.
+const GENERATED_NAMES_MAX: usize = 8;
+
+impl Writer<'_> {
+    /// Creates an object, under a generated name if it has none.
+    pub(crate) async fn create(&mut self, mut object: Value) -> Result<Written, Status> {
+        let version = meta::resource_version(&object);
+        if !version.is_empty() && version != "0" {
+            let text = "resourceVersion should not be set on objects to be created";
+            return Err(respond::unclassified(text));
+        }
+        let base = meta::generate_name(&object).to_owned();
+        if !meta::name(&object).is_empty() || base.is_empty() {
+            return self.create_named(object).await;
+        }
+        for _ in 0..GENERATED_NAMES_MAX {
+            meta::set(&mut object, "name", metadata::generated_name(&base));
+            match self.create_named(object.clone()).await {
+                Err(status) if status.reason == "AlreadyExists" => {}
+                outcome => return outcome,
+            }
+        }
+        let name = meta::name(&object);
+        let mut status = Status::already_exists(self.kind, name);
+        status.message += ", the server was not able to generate a unique name for the object";
+        let details = status.details.take().unwrap_or_default();
+        Err(status.with_details(Details {
+            retry_after_seconds: Some(1),
+            ..details
+        }))
+    }
+
+    /// Creates an object under the name it has.
+    pub(super) async fn create_named(&mut self, mut object: Value) -> Result<Written, Status> {
+        identity::drop_duplicate_owners(&mut object, &mut self.warnings);
+        self.track(None, &mut object);
+        self.create_tracked(object).await
+    }
+
+    /// Creates an object whose managedFields are complete.
+    pub(super) async fn create_tracked(&mut self, mut object: Value) -> Result<Written, Status> {
+        admission::admit_create(self.state, self.kind, &object)?;
+        metadata::stamp(&mut object);
+        for _ in 0..commit::ATTEMPTS_MAX {
+            if let Some(written) = self.try_create(object.clone()).await? {
+                return Ok(written);
+            }
+        }
+        Err(Status::internal("too many concurrent allocations"))
+    }
+
+    /// `None` if another request took what was allocated.
+    async fn try_create(&mut self, mut object: Value) -> Result<Option<Written>, Status> {
+        let kind = self.kind;
+        let claims = allocation::for_create(self.state, kind, &mut object, self.dry_run)?;
+        kind.prepare_create(&mut object);
+        refuse_invalid(kind, &object, &kind.validate_create(&object))?;
+        self.warnings
+            .extend((kind.strategy.warnings)(&object, None));
+        let name = meta::name(&object).to_owned();
+        let key = Key::new(kind.stored(), self.namespace, name.as_str());
+        if let Some(stored) = self.state.store.get(&key) {
+            return Err(commit::exists(kind, Some(&stored), &name));
+        }
+        if self.dry_run == DryRun::All {
+            return Ok(Some(Written::CreatedDry(object)));
+        }
+        let put = Write::Put {
+            key: key.clone(),
+            expect: Expect::Absent,
+            object: commit::stored_form(kind, object),
+        };
+        let writes = std::iter::once(put).chain(claims).collect();
+        match commit::commit(self.state, writes).await {
+            Ok(stored) => Ok(Some(Written::Created(stored))),
+            Err(CommitError::Claimed(_)) => Ok(None),
+            Err(CommitError::Exists(_)) => {
+                let stored = self.state.store.get(&key);
+                Err(commit::exists(kind, stored.as_deref(), &name))
+            }
+            Err(error) => Err(error.status()),
+        }
+    }
+}

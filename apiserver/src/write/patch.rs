@@ -1,0 +1,189 @@
+//! PATCH in its four forms.
+
+use knarr_api::{
+    apply::Force,
+    decode,
+    kinds::Kind,
+    patch::{self as patches, Format},
+    status::{Details, Status},
+};
+use serde_json::Value;
+
+use super::{Part, Writer, Written, identity, update::Proposal};
+use crate::{
+    negotiate,
+    request::options::{FieldValidation, WriteOptions},
+    respond::Reply,
+    routes::{Call, check_writable_place},
+};
+
+/// A patch as it came.
+pub(crate) struct Patch {
+    format: Format,
+    document: Value,
+    /// Duplicate fields in the patch itself.
+    problems: Vec<String>,
+    validation: FieldValidation,
+    force: Force,
+}
+
+impl Patch {
+    pub(crate) fn read(call: &Call, body: &[u8]) -> Result<(Self, WriteOptions), Status> {
+        let format = format_of(call.content_type())?;
+        let options = WriteOptions::for_patch(&call.query, format)?;
+        let parsed = patches::parse(format, body)?;
+        let patch = Patch {
+            format,
+            document: parsed.patch,
+            problems: parsed.problems,
+            validation: options.field_validation,
+            force: if options.force { Force::Yes } else { Force::No },
+        };
+        Ok((patch, options))
+    }
+
+    /// Changes `target` as the patch says; an apply counts as a merge here.
+    pub(crate) fn apply(&self, kind: &Kind, target: &mut Value) -> Result<(), Status> {
+        match self.format {
+            Format::Json => patches::json_patch(target, &self.document),
+            Format::Strategic => patches::strategic(kind, target, &self.document),
+            Format::Merge | Format::Apply => {
+                patches::merge(target, &self.document);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// PATCH of an object or a part of it.
+pub(crate) async fn patch(
+    call: &mut Call,
+    kind: &'static Kind,
+    part: Part,
+) -> Result<Reply, Status> {
+    check_writable_place(kind, &call.info)?;
+    format_of(call.content_type())?;
+    let bytes = call.read_body().await?;
+    let (patch, options) = Patch::read(call, &bytes)?;
+    let name = call.info.name.clone();
+    let mut writer = Writer::new(call, kind, part, &options);
+    let outcome = writer.patch(&name, &patch).await;
+    let warnings = writer.warnings;
+    super::finish(call, kind, warnings, outcome)
+}
+
+/// The form of a patch by its content type.
+fn format_of(content_type: Option<&str>) -> Result<Format, Status> {
+    match negotiate::media_type(content_type).as_str() {
+        "application/json-patch+json" => Ok(Format::Json),
+        "application/merge-patch+json" => Ok(Format::Merge),
+        "application/strategic-merge-patch+json" => Ok(Format::Strategic),
+        "application/apply-patch+yaml" => Ok(Format::Apply),
+        _ => Err(
+            Status::failure(415, "UnsupportedMediaType", "415: Unsupported Media Type")
+                .with_details(Details::default()),
+        ),
+    }
+}
+
+impl Writer<'_> {
+    async fn patch(&mut self, name: &str, patch: &Patch) -> Result<Written, Status> {
+        let kind = self.kind;
+        let namespace = self.namespace.to_owned();
+        let mut warnings = Vec::new();
+        let applier = Writer {
+            warnings: Vec::new(),
+            ..*self
+        };
+        let outcome = self
+            .replace(name, |old| {
+                warnings.clear();
+                if patch.format == Format::Apply {
+                    return applier.applied(name, old, patch).map(Proposal::Tracked);
+                }
+                let old = old.ok_or_else(|| Status::not_found(kind, name))?;
+                let mut new = patched(kind, old, patch, &mut warnings)?;
+                (kind.strategy.default)(&mut new);
+                identity::check_name(&new, name, &namespace)?;
+                Ok(Proposal::Untracked(new))
+            })
+            .await;
+        self.warnings.append(&mut warnings);
+        outcome
+    }
+
+    fn applied(&self, name: &str, old: Option<&Value>, patch: &Patch) -> Result<Value, Status> {
+        if old.is_none() && self.part != Part::Object {
+            return Err(Status::not_found(self.kind, name));
+        }
+        let mut applied = patch.document.clone();
+        identity::check_name(&applied, name, self.namespace)?;
+        identity::check_namespace(&mut applied, self.namespace)?;
+        self.leave_out_foreign_parts(&mut applied);
+        let mut merged = self.with_manager(|manager| {
+            knarr_api::apply::apply(self.kind, old, &applied, manager, patch.force)
+        })?;
+        (self.kind.strategy.default)(&mut merged);
+        Ok(merged)
+    }
+
+    /// What an apply says of parts that this request cannot change is neither applied nor owned.
+    fn leave_out_foreign_parts(&self, applied: &mut Value) {
+        let Some(fields) = applied.as_object_mut() else {
+            return;
+        };
+        match self.part {
+            Part::Object if self.kind.has_subresource("status") => {
+                fields.remove("status");
+            }
+            Part::Status => {
+                let own = ["apiVersion", "kind", "metadata", "status"];
+                fields.retain(|name, _| own.contains(&name.as_str()));
+            }
+            Part::Object | Part::Finalizers | Part::Subresource(_) => {}
+        }
+    }
+}
+
+/// The patched object, checked as a decoder would.
+fn patched(
+    kind: &Kind,
+    old: &Value,
+    patch: &Patch,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let mut new = old.clone();
+    patch.apply(kind, &mut new)?;
+    let shown = new.clone();
+    let mut problems = patch.problems.clone();
+    problems.extend(decode::check(kind, &mut new)?);
+    match patch.validation {
+        FieldValidation::Strict if !problems.is_empty() => {
+            let text = format!("strict decoding error: {}", problems.join(", "));
+            return Err(decode::undecodable(&shown, &text));
+        }
+        FieldValidation::Warn => warnings.extend(problems),
+        FieldValidation::Strict | FieldValidation::Ignore => {}
+    }
+    Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_content_types_are_patches() {
+        let check = |content_type: &str, expected: Option<Format>| {
+            assert_eq!(format_of(Some(content_type)).ok(), expected);
+        };
+        check("application/json-patch+json", Some(Format::Json));
+        check(
+            "application/merge-patch+json; charset=utf-8",
+            Some(Format::Merge),
+        );
+        check("application/apply-patch+yaml", Some(Format::Apply));
+        check("application/json", None);
+        check("", None);
+    }
+}
