@@ -1,0 +1,238 @@
+//! The sockets of cluster DNS: UDP and TCP on the cluster's DNS addresses.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    os::fd::AsRawFd,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::Name,
+};
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
+    sync::Semaphore,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Forwarder, SharedZone,
+    message::{Outcome, encode_udp, refusal, respond},
+};
+
+const DNS_PORT: u16 = 53;
+const DATAGRAM_BYTES_MAX: usize = 4096;
+/// Questions under way at once; more wait their turn, so that a flood costs bounded memory.
+const QUESTION_COUNT_MAX: usize = 512;
+/// How long a TCP client may be silent (RFC 7766 section 6.2.3).
+const TCP_IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// Why the server does not answer at an address.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot answer DNS at {address}")]
+pub struct Error {
+    address: SocketAddr,
+    #[source]
+    source: std::io::Error,
+}
+
+/// Open sockets, ready to be served.
+pub struct Listeners {
+    sockets: Vec<(Arc<UdpSocket>, TcpListener)>,
+}
+
+struct Server {
+    zone: SharedZone,
+    forwarder: Forwarder,
+    turn: AtomicUsize,
+    room: Arc<Semaphore>,
+}
+
+/// Opens UDP and TCP sockets; the addresses need not be on any link yet.
+///
+/// # Errors
+/// When a socket cannot be had, such as one that another server holds.
+pub fn listen(addresses: &[IpAddr]) -> Result<Listeners, Error> {
+    let sockets = addresses.iter().map(|ip| {
+        let address = SocketAddr::new(*ip, DNS_PORT);
+        bind(address).map_err(|source| Error { address, source })
+    });
+    Ok(Listeners {
+        sockets: sockets.collect::<Result<_, _>>()?,
+    })
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<(Arc<UdpSocket>, TcpListener)> {
+    let udp = std::net::UdpSocket::from(bound_udp(address)?);
+    udp.set_nonblocking(true)?;
+    let tcp = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    tcp.set_reuseaddr(true)?;
+    setsockopt(&tcp, sockopt::IpFreebind, &true)?;
+    tcp.bind(address)?;
+    Ok((Arc::new(UdpSocket::from_std(udp)?), tcp.listen(1024)?))
+}
+
+fn bound_udp(address: SocketAddr) -> std::io::Result<std::os::fd::OwnedFd> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, socket};
+    let family = if address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::IpFreebind, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    Ok(socket)
+}
+
+impl Listeners {
+    /// Answers until `shutdown`.
+    pub async fn serve(self, zone: SharedZone, forwarder: Forwarder, shutdown: CancellationToken) {
+        let room = Arc::new(Semaphore::new(QUESTION_COUNT_MAX));
+        let server = Arc::new(Server {
+            zone,
+            forwarder,
+            turn: AtomicUsize::new(0),
+            room,
+        });
+        let mut loops = JoinSet::new();
+        for (udp, tcp) in self.sockets {
+            loops.spawn(serve_udp(server.clone(), udp, shutdown.clone()));
+            loops.spawn(serve_tcp(server.clone(), tcp, shutdown.clone()));
+        }
+        while loops.join_next().await.is_some() {}
+    }
+}
+
+async fn serve_udp(server: Arc<Server>, socket: Arc<UdpSocket>, shutdown: CancellationToken) {
+    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+    loop {
+        let (length, client) = tokio::select! {
+            received = socket.recv_from(&mut buffer) => match received {
+                Ok(received) => received,
+                // ICMP errors of earlier answers arrive here too.
+                Err(_) => continue,
+            },
+            () = shutdown.cancelled() => return,
+        };
+        let Ok(request) = Message::from_vec(&buffer[..length]) else {
+            continue;
+        };
+        let outcome = server.decide(&request);
+        if let Outcome::Reply(reply) = outcome {
+            send(&socket, client, &request, &reply).await;
+            continue;
+        }
+        let Ok(place) = server.room.clone().acquire_owned().await else {
+            return;
+        };
+        let (server, socket) = (server.clone(), socket.clone());
+        tokio::spawn(async move {
+            let reply = server.finish(&request, outcome).await;
+            send(&socket, client, &request, &reply).await;
+            drop(place);
+        });
+    }
+}
+
+async fn send(socket: &UdpSocket, client: SocketAddr, request: &Message, reply: &Message) {
+    if let Some(bytes) = encode_udp(request, reply) {
+        let _a_client_that_left_needs_no_answer = socket.send_to(&bytes, client).await;
+    }
+}
+
+async fn serve_tcp(server: Arc<Server>, listener: TcpListener, shutdown: CancellationToken) {
+    loop {
+        let Ok(place) = server.room.clone().acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => return,
+        };
+        let Ok((stream, _)) = accepted else { continue };
+        let server = server.clone();
+        tokio::spawn(async move {
+            let _ends_when_the_client_does = serve_stream(&server, stream).await;
+            drop(place);
+        });
+    }
+}
+
+/// Many questions may come over one connection, each behind its length (RFC 1035 section 4.2.2).
+async fn serve_stream(server: &Server, mut stream: TcpStream) -> std::io::Result<()> {
+    loop {
+        let length = tokio::time::timeout(TCP_IDLE_MAX, stream.read_u16()).await??;
+        let mut bytes = vec![0; usize::from(length)];
+        tokio::time::timeout(TCP_IDLE_MAX, stream.read_exact(&mut bytes)).await??;
+        let Ok(request) = Message::from_vec(&bytes) else {
+            return Ok(());
+        };
+        let reply = server.finish(&request, server.decide(&request)).await;
+        let Ok(bytes) = reply.to_vec() else {
+            return Ok(());
+        };
+        let Ok(length) = u16::try_from(bytes.len()) else {
+            return Ok(());
+        };
+        stream.write_u16(length).await?;
+        stream.write_all(&bytes).await?;
+    }
+}
+
+impl Server {
+    fn decide(&self, request: &Message) -> Outcome {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        match self.zone.read() {
+            Ok(zone) => respond(&zone, request, turn),
+            Err(_) => Outcome::Reply(refusal(request, ResponseCode::ServFail)),
+        }
+    }
+
+    /// Turns what needs others into a reply.
+    async fn finish(&self, request: &Message, outcome: Outcome) -> Message {
+        match outcome {
+            Outcome::Reply(reply) => reply,
+            Outcome::Forward => self.forward(request).await,
+            Outcome::Chase {
+                mut reply,
+                target,
+                kind,
+            } => {
+                if let Some(answer) = self.forwarder.ask(&target, kind).await {
+                    reply.answers.extend(answer.answers);
+                }
+                reply
+            }
+        }
+    }
+
+    async fn forward(&self, request: &Message) -> Message {
+        let root = Name::root();
+        let (name, kind) = request
+            .queries
+            .first()
+            .map_or((&root, hickory_proto::rr::RecordType::NS), |q| {
+                (&q.name, q.query_type)
+            });
+        let Some(answer) = self.forwarder.ask(name, kind).await else {
+            return refusal(request, ResponseCode::ServFail);
+        };
+        let mut reply = refusal(request, answer.metadata.response_code);
+        (reply.answers, reply.authorities, reply.additionals) =
+            (answer.answers, answer.authorities, answer.additionals);
+        reply
+    }
+}
