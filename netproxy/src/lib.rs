@@ -3,4 +3,5 @@
 //! Owns the nftables tables `knarr`, conntrack entries of Services, and announcements of
 //! load-balancer IPs. Never touches links, routes or pods.
 
+pub mod dns;
 pub mod nftables;
