@@ -150,6 +150,7 @@ fn key_element(
             quoted.join(" ")
         ));
     }
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(Element::Key(found))
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
-use crate::{field::quote, schema::Scalar};
+use crate::{field::quote, quantity::Quantity, schema::Scalar};
 
 pub(super) const QUANTITY_FORMAT: &str =
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
@@ -142,7 +142,9 @@ fn quantity(literal: Literal<'_>) -> Result<Value, Error> {
     if let Literal::Bool(_) = literal {
         return Err(Error::Fatal(QUANTITY_FORMAT.to_owned()));
     }
-    Ok(literal.raw().into())
+    Quantity::parse(literal.raw().trim())
+        .map(|quantity| quantity.to_string().into())
+        .map_err(|e| Error::Fatal(e.to_string()))
 }
 
 fn instant(wanted: Scalar, text: &str) -> Result<Value, Error> {

@@ -152,7 +152,7 @@ fn bytes_times_and_quantities_are_printed_canonically() {
     };
     let body = json!({
         "metadata": {"deletionTimestamp": "2026-01-02T03:04:05.678+01:00"},
-        "spec": {"containers": [{"resources": {"limits": {"cpu": "1", "memory": 1024}}}]},
+        "spec": {"containers": [{"resources": {"limits": {"cpu": "1000m", "memory": 1024}}}]},
     });
     let object = json_as(pod, body.to_string().as_bytes()).unwrap().object;
     assert_eq!(

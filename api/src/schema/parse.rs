@@ -109,11 +109,7 @@ fn field(line: &'static str, by_name: &HashMap<&'static str, Id>) -> Field {
 
 fn list_kind(text: &'static str) -> ListKind {
     match text.split_once(':') {
-        Some(("map", keys)) => {
-            let mut keys: Vec<&str> = keys.split(',').collect();
-            keys.sort_unstable();
-            ListKind::Map(keys)
-        }
+        Some(("map", keys)) => ListKind::Map(keys.split(',').collect()),
         _ if text == "set" => ListKind::Set,
         _ => ListKind::Atomic,
     }
