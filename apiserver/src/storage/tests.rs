@@ -1,5 +1,8 @@
 //! The store as its users see it.
 
+mod crash;
+mod watching;
+
 use std::path::PathBuf;
 
 use knarr_api::kinds::{Durability, Kind};
@@ -62,6 +65,15 @@ async fn reopen(directory: &Directory) -> Store {
         }
     }
     panic!("the database stays locked");
+}
+
+/// Waits until the writer has let go of the directory.
+async fn close(store: Store, directory: &Directory) {
+    drop(store);
+    let lock = std::fs::File::open(directory.0.join("lock")).unwrap();
+    tokio::task::spawn_blocking(move || lock.lock().unwrap())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
