@@ -177,12 +177,8 @@ fn validate_address(text: &str, family: &str, list: &Path, index: usize) -> Vec<
 }
 
 fn validate_hints(hints: &Value, path: &Path) -> Vec<Error> {
-    let lists: [(&str, fn(&str) -> Vec<String>); 2] = [
-        ("forZones", names::label_value),
-        ("forNodes", names::dns1123_subdomain),
-    ];
     let mut errors = Vec::new();
-    for (list, check) in lists {
+    for list in ["forZones", "forNodes"] {
         let path = path.child(list);
         let targets = items(&hints[list]);
         if targets.len() > HINTS_MAX {
@@ -196,7 +192,12 @@ fn validate_hints(hints: &Value, path: &Path) -> Vec<Error> {
             if !seen.insert(name) {
                 errors.push(Error::duplicate(&path, name));
             }
-            errors.extend(complaints(&path, name, check(name)));
+            let details = if list == "forZones" {
+                names::label_value(name)
+            } else {
+                names::dns1123_subdomain(name)
+            };
+            errors.extend(complaints(&path, name, details));
         }
     }
     errors
