@@ -1,32 +1,55 @@
 //! Cluster IPs and node ports of the Services that pass through: asks for them before validation, gives them back at the end.
 
-use knarr_api::{kinds::Kind, status::Status};
+use knarr_api::{
+    kinds::{Kind, service::SERVICE},
+    status::Status,
+};
 use serde_json::Value;
 
-use crate::{State, request::options::DryRun, storage::Write};
+use crate::{State, allocate::Mode, request::options::DryRun, storage::Write};
 
 /// Allocates what a new object needs; the claims are committed with it.
 pub(super) fn for_create(
-    _state: &State,
-    _kind: &'static Kind,
-    _object: &mut Value,
-    _dry_run: DryRun,
+    state: &State,
+    kind: &'static Kind,
+    object: &mut Value,
+    dry_run: DryRun,
 ) -> Result<Vec<Write>, Status> {
-    Ok(Vec::new())
+    if !is_service(kind) {
+        return Ok(Vec::new());
+    }
+    state.allocator.create(object, mode(dry_run))
 }
 
 /// Allocates and releases what an update needs; the claims are committed with it.
 pub(super) fn for_update(
-    _state: &State,
-    _kind: &'static Kind,
-    _new: &mut Value,
-    _old: &Value,
-    _dry_run: DryRun,
+    state: &State,
+    kind: &'static Kind,
+    new: &mut Value,
+    old: &Value,
+    dry_run: DryRun,
 ) -> Result<Vec<Write>, Status> {
-    Ok(Vec::new())
+    if !is_service(kind) {
+        return Ok(Vec::new());
+    }
+    state.allocator.update(new, old, mode(dry_run))
 }
 
 /// Gives back what a deleted object held.
-pub(crate) fn releases(_state: &State, _kind: &'static Kind, _object: &Value) -> Vec<Write> {
-    Vec::new()
+pub(crate) fn releases(state: &State, kind: &'static Kind, object: &Value) -> Vec<Write> {
+    if !is_service(kind) {
+        return Vec::new();
+    }
+    state.allocator.release(object)
+}
+
+fn is_service(kind: &Kind) -> bool {
+    std::ptr::eq(kind, &SERVICE)
+}
+
+fn mode(dry_run: DryRun) -> Mode {
+    match dry_run {
+        DryRun::All => Mode::Dry,
+        DryRun::No => Mode::Real,
+    }
 }

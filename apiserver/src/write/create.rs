@@ -89,6 +89,7 @@ impl Writer<'_> {
         match commit::commit(self.state, writes).await {
             Ok(stored) => Ok(Some(Written::Created(stored))),
             Err(CommitError::Claimed(_)) => Ok(None),
+            Err(CommitError::Exists(other)) if other != key => Ok(None),
             Err(CommitError::Exists(_)) => {
                 let stored = self.state.store.get(&key);
                 Err(commit::exists(kind, stored.as_deref(), &name))

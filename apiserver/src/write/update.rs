@@ -128,9 +128,12 @@ impl Writer<'_> {
         let writes = std::iter::once(put).chain(claims).collect();
         match commit::commit(self.state, writes).await {
             Ok(stored) => Ok(Attempt::Done(Written::Updated(stored))),
-            Err(CommitError::Stale(_) | CommitError::Missing(_) | CommitError::Claimed(_)) => {
-                Ok(Attempt::Lost)
-            }
+            Err(
+                CommitError::Stale(_)
+                | CommitError::Missing(_)
+                | CommitError::Claimed(_)
+                | CommitError::Exists(_),
+            ) => Ok(Attempt::Lost),
             Err(error) => Err(error.status()),
         }
     }
