@@ -1,1 +1,3 @@
 //! The proof: the real binary in real namespaces, asked by real clients.
+
+mod scenario;

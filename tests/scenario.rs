@@ -1,0 +1,332 @@
+//! Reads `tests/scenarios/*.md`: objects, pods, and who answers whom. Runs nothing.
+//!
+//! `$(NAME)` in YAML or in the `to` column stands for the address of that pod, node or `client`.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use serde_json::Value;
+
+/// One file.
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: String,
+    /// The first heading.
+    pub(crate) title: String,
+    /// YAML documents, before `$(NAME)` is replaced.
+    yaml: String,
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// A pod that runs `knarr echo`, listening on TCP and UDP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pod {
+    pub(crate) name: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) node: String,
+    /// Ports by name; a port without a name has an empty one.
+    pub(crate) ports: Vec<(String, u16)>,
+    pub(crate) state: PodState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PodState {
+    Ready,
+    Unready,
+    /// Deleted, and still answering until its grace period ends.
+    Leaving,
+}
+
+/// One line of the packet table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// A pod, a node or `client`.
+    pub(crate) from: String,
+    /// `ADDRESS:PORT`, before `$(NAME)` is replaced.
+    to: String,
+    pub(crate) protocol: Protocol,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Tcp,
+    Udp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// By each of these over many tries and by nobody else, who see that source.
+    Answered { by: Vec<String>, seen_as: String },
+    /// Refused at once by the node that the packet meets first.
+    Rejected,
+    /// Nothing comes back.
+    Dropped,
+    /// No rule takes it: the machine that has the address answers as it always does.
+    Untouched,
+}
+
+impl Scenario {
+    /// Every scenario of a folder, in order of name.
+    pub(crate) fn all(folder: &Path) -> Vec<Self> {
+        let entries = fs::read_dir(folder).expect("the folder of scenarios is readable");
+        let mut paths: Vec<_> = entries
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+        paths.sort();
+        let read = |path: &Path| {
+            let text = fs::read_to_string(path).expect("a scenario is text");
+            let name = path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            Self::parse(&name, &text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        };
+        paths.iter().map(|path| read(path)).collect()
+    }
+
+    pub(crate) fn parse(name: &str, text: &str) -> Result<Self, String> {
+        let title = text.lines().find_map(|line| line.strip_prefix("# "));
+        let title = title.ok_or("no heading")?.to_owned();
+        let mut yaml = String::new();
+        let mut prose = Vec::new();
+        let mut inside = false;
+        for line in text.lines() {
+            match (inside, line.trim_end()) {
+                (false, "```yaml") => {
+                    inside = true;
+                    yaml.push_str("---\n");
+                }
+                (true, "```") => inside = false,
+                (true, line) => {
+                    yaml.push_str(line);
+                    yaml.push('\n');
+                }
+                (false, line) => prose.push(line),
+            }
+        }
+        let mut pods = pods_in_line(&prose)?;
+        let mut rows = Vec::new();
+        for table in tables(&prose) {
+            for cells in table {
+                if cells.contains_key("from") {
+                    rows.push(Row::read(&cells)?);
+                } else if cells.contains_key("pod") {
+                    pods.push(Pod::read(&cells)?);
+                }
+            }
+        }
+        if rows.is_empty() {
+            return Err("no packet table".to_owned());
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            title,
+            yaml,
+            pods,
+            rows,
+        })
+    }
+
+    /// The objects, with the addresses of pods and machines filled in.
+    pub(crate) fn objects(&self, address: impl Fn(&str) -> Option<String>) -> Vec<Value> {
+        let yaml = fill_in(&self.yaml, address);
+        let documents = yaml
+            .split("---\n")
+            .filter(|document| !document.trim().is_empty());
+        documents
+            .map(|document| {
+                serde_saphyr::from_str(document)
+                    .unwrap_or_else(|error| panic!("{}: {error}\n{document}", self.name))
+            })
+            .collect()
+    }
+}
+
+impl Row {
+    fn read(cells: &BTreeMap<String, String>) -> Result<Self, String> {
+        let cell = |name: &str| cells.get(name).cloned().unwrap_or_default();
+        let outcome = match cell("answered by").as_str() {
+            "rejected" => Outcome::Rejected,
+            "dropped" => Outcome::Dropped,
+            "untouched" => Outcome::Untouched,
+            "" => return Err(format!("nothing in `answered by`: {cells:?}")),
+            by => Outcome::Answered {
+                by: by.split(',').map(|name| name.trim().to_owned()).collect(),
+                seen_as: cell("seen as"),
+            },
+        };
+        let protocol = match cell("protocol").to_ascii_lowercase().as_str() {
+            "" | "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            other => return Err(format!("protocol {other:?}")),
+        };
+        Ok(Self {
+            from: cell("from"),
+            to: cell("to"),
+            protocol,
+            outcome,
+        })
+    }
+
+    /// `ADDRESS:PORT`, with the addresses of pods and machines filled in.
+    pub(crate) fn to(&self, address: impl Fn(&str) -> Option<String>) -> String {
+        fill_in(&self.to, address)
+    }
+}
+
+impl Pod {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            labels: BTreeMap::new(),
+            node: String::new(),
+            ports: vec![(String::new(), 8080)],
+            state: PodState::Ready,
+        }
+    }
+
+    fn read(cells: &BTreeMap<String, String>) -> Result<Self, String> {
+        let cell = |name: &str| cells.get(name).map(String::as_str).unwrap_or_default();
+        let mut pod = Self::new(cell("pod"));
+        pod.labels = labels(cell("labels"));
+        pod.node = cell("node").to_owned();
+        pod.state = match cell("state") {
+            "" | "ready" => PodState::Ready,
+            "unready" => PodState::Unready,
+            "leaving" => PodState::Leaving,
+            other => return Err(format!("state {other:?}")),
+        };
+        let ports = cell("ports")
+            .split(',')
+            .map(str::trim)
+            .filter(|port| !port.is_empty());
+        let ports: Vec<(String, u16)> = ports
+            .map(|port| {
+                let (name, number) = port.split_once('=').unwrap_or(("", port));
+                let number = number
+                    .parse()
+                    .map_err(|error| format!("port {port:?}: {error}"))?;
+                Ok((name.to_owned(), number))
+            })
+            .collect::<Result<_, String>>()?;
+        if !ports.is_empty() {
+            pod.ports = ports;
+        }
+        Ok(pod)
+    }
+}
+
+/// ``Pods: `web-1` (app=web) and `shop-1` (app=shop), both on `node-1`; …``
+fn pods_in_line(prose: &[&str]) -> Result<Vec<Pod>, String> {
+    let start = prose.iter().position(|line| line.starts_with("Pods:"));
+    let Some(start) = start else {
+        return Ok(Vec::new());
+    };
+    let paragraph: Vec<&str> = prose[start..]
+        .iter()
+        .copied()
+        .take_while(|line| !line.is_empty())
+        .collect();
+    let paragraph = paragraph.join(" ");
+    let mut pods: Vec<Pod> = Vec::new();
+    let mut before = "";
+    for (index, part) in paragraph.split('`').enumerate() {
+        let quoted = index % 2 == 1;
+        if quoted && before.ends_with(" on ") {
+            for pod in pods.iter_mut().filter(|pod| pod.node.is_empty()) {
+                pod.node = part.to_owned();
+            }
+        } else if quoted {
+            pods.push(Pod::new(part));
+        } else if let (Some(text), Some(pod)) =
+            (part.trim_start().strip_prefix('('), pods.last_mut())
+        {
+            pod.labels = labels(text.split(')').next().unwrap_or_default());
+        }
+        before = part;
+    }
+    match pods.iter().find(|pod| pod.node.is_empty()) {
+        Some(pod) => Err(format!("{} is on no node", pod.name)),
+        None => Ok(pods),
+    }
+}
+
+fn labels(text: &str) -> BTreeMap<String, String> {
+    let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
+    pairs
+        .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+/// Every table, as rows of cells by their column's heading.
+fn tables(prose: &[&str]) -> Vec<Vec<BTreeMap<String, String>>> {
+    let cells = |line: &str| -> Vec<String> {
+        let line = line.trim().trim_matches('|');
+        line.split('|')
+            .map(|cell| cell.trim().replace('`', ""))
+            .collect()
+    };
+    let is_row = |line: &&str| line.trim_start().starts_with('|');
+    prose
+        .split(|line| !is_row(line))
+        .filter(|lines| lines.len() > 2)
+        .map(|lines| {
+            let headings = cells(lines[0]);
+            let rows = lines[2..].iter();
+            rows.map(|line| headings.iter().cloned().zip(cells(line)).collect())
+                .collect()
+        })
+        .collect()
+}
+
+fn fill_in(text: &str, address: impl Fn(&str) -> Option<String>) -> String {
+    let mut filled = String::new();
+    for (index, part) in text.split("$(").enumerate() {
+        match part.split_once(')') {
+            Some((name, rest)) if index > 0 => {
+                let address = address(name).unwrap_or_else(|| panic!("nobody is called {name:?}"));
+                filled.push_str(&address);
+                filled.push_str(rest);
+            }
+            _ => filled.push_str(part),
+        }
+    }
+    filled
+}
+
+#[test]
+fn every_scenario_names_only_machines_and_pods_it_has() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios"));
+    for scenario in Scenario::all(folder) {
+        let machine = |name: &str| name == "client" || name.starts_with("node-");
+        let pod = |name: &str| scenario.pods.iter().any(|pod| pod.name == name);
+        let known = |name: &str| machine(name) || pod(name);
+        for row in &scenario.rows {
+            assert!(known(&row.from), "{}: {:?}", scenario.name, row.from);
+            if let Outcome::Answered { by, seen_as } = &row.outcome {
+                assert!(
+                    by.iter().all(|name| known(name)),
+                    "{}: {by:?}",
+                    scenario.name
+                );
+                assert!(known(seen_as), "{}: {seen_as:?}", scenario.name);
+            }
+            row.to(|name| known(name).then(String::new));
+        }
+        assert!(
+            scenario
+                .pods
+                .iter()
+                .all(|pod| pod.node.starts_with("node-"))
+        );
+        let objects = scenario.objects(|_| Some("10.42.0.9".to_owned()));
+        assert!(
+            objects.iter().all(|object| object["kind"].is_string()),
+            "{}",
+            scenario.name
+        );
+    }
+}
