@@ -11,6 +11,7 @@ pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod event;
+pub mod internal;
 pub mod job;
 pub mod lease;
 pub mod namespace;

@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
+use super::internal;
 use crate::{
     field::{Error, Path, Reason, quote},
+    meta::IMMUTABLE,
     names, walk,
 };
 
@@ -80,7 +82,14 @@ pub fn qualified_name(errors: &mut Errors, path: &Path, value: &str) {
 
 pub fn immutable(errors: &mut Errors, path: &Path, new: &Value, old: &Value) {
     if !walk::same(new, old) {
-        errors.push(Error::invalid(path, new.clone(), "field is immutable"));
+        errors.push(Error::invalid(path, new.clone(), IMMUTABLE));
+    }
+}
+
+/// As [`immutable`] for a value of an internal type.
+pub fn immutable_shaped(errors: &mut Errors, path: &Path, shape: &str, new: &Value, old: &Value) {
+    if !walk::same(new, old) {
+        invalid_shown(errors, path, &internal::show(shape, new), IMMUTABLE);
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     Column, Durability, Generation, Kind, Scope, Strategy, Subresource,
     checks::{self, Errors},
-    rollout, template,
+    internal, rollout, template,
 };
 use crate::{
     field::{Error, Path},
@@ -151,8 +151,8 @@ fn strategy(errors: &mut Errors, path: &Path, strategy: &Value) {
     match walk::text(strategy, "type") {
         "OnDelete" => {}
         "RollingUpdate" => rolling_update(errors, &path.child("rollingUpdate"), update),
-        other => {
-            let shown = rollout::show_strategy(other, update, &["maxUnavailable", "maxSurge"]);
+        _ => {
+            let shown = internal::show("DaemonSetUpdateStrategy", strategy);
             checks::not_supported_shown(errors, path, &shown, &["RollingUpdate", "OnDelete"]);
         }
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     Column, Durability, Generation, Kind, Scope, Strategy, Subresource,
     checks::{self, Errors},
-    rollout, scale, template,
+    internal, rollout, scale, template,
 };
 use crate::{
     field::{Error, Path},
@@ -120,8 +120,8 @@ fn strategy(errors: &mut Errors, path: &Path, strategy: &Value) {
         }
         "Recreate" => {}
         "RollingUpdate" => rolling_update(errors, &path_update, update),
-        other => {
-            let shown = rollout::show_strategy(other, update, &["maxUnavailable", "maxSurge"]);
+        _ => {
+            let shown = internal::show("DeploymentStrategy", strategy);
             checks::not_supported_shown(errors, path, &shown, &["Recreate", "RollingUpdate"]);
         }
     }

@@ -8,7 +8,6 @@ pub mod defaults;
 pub mod dns;
 pub mod env;
 pub mod image;
-pub mod internal;
 pub mod probes;
 pub mod resources;
 pub mod scheduling;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{
     Column, Subresource,
     checks::{self, Errors},
+    internal,
     pod::warnings,
     scale, template,
 };
@@ -112,7 +113,8 @@ pub fn not_empty(errors: &mut Errors, path: &Path, selector: &Value, kind: &str)
         && walk::list(selector, "matchExpressions").is_empty();
     if is_empty && !selector.is_null() {
         let detail = format!("empty selector is invalid for {kind}");
-        errors.push(Error::invalid(path, selector.clone(), &detail));
+        let shown = internal::show("LabelSelector", selector);
+        checks::invalid_shown(errors, path, &shown, &detail);
     }
 }
 
@@ -123,8 +125,8 @@ pub fn selector_and_template(errors: &mut Errors, path: &Path, spec: &Value) {
     required_selector(errors, &path_selector, selector, "deployment");
     match selector::from_label_selector(selector) {
         Err(_) => {
-            let detail = "invalid label selector";
-            errors.push(Error::invalid(&path_selector, selector.clone(), detail));
+            let shown = internal::show("*LabelSelector", selector);
+            checks::invalid_shown(errors, &path_selector, &shown, "invalid label selector");
         }
         Ok(selector) => {
             let path = path.child("template");
@@ -145,39 +147,7 @@ pub fn selector_is_immutable(errors: &mut Errors, new: &Value, old: &Value) {
         walk::at(new, "spec.selector"),
         walk::at(old, "spec.selector"),
     );
-    checks::immutable(errors, &path, new, old);
-}
-
-/// An update strategy in the form of its Go type: `{"Type":"Fancy","RollingUpdate":null}`.
-pub fn show_strategy(kind: &str, update: &Value, fields: &[&str]) -> String {
-    format!(
-        "{{\"Type\":{},\"RollingUpdate\":{}}}",
-        json!(kind),
-        show_update(update, fields)
-    )
-}
-
-/// The parameters of a rolling update in the form of their Go type.
-pub fn show_update(update: &Value, fields: &[&str]) -> String {
-    if update.is_null() {
-        return "null".into();
-    }
-    let fields: Vec<String> = fields
-        .iter()
-        .map(|field| {
-            let mut name = (*field).to_owned();
-            name[..1].make_ascii_uppercase();
-            let value = walk::at(update, field);
-            let zero = json!(0);
-            let value = if value.is_null() && *field == "partition" {
-                &zero
-            } else {
-                value
-            };
-            format!("\"{name}\":{value}")
-        })
-        .collect();
-    format!("{{{}}}", fields.join(","))
+    checks::immutable_shaped(errors, &path, "*LabelSelector", new, old);
 }
 
 /// A count or a share of the replicas.

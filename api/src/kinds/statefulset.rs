@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     Column, Durability, Generation, Kind, Scope, Strategy, Subresource,
     checks::{self, Errors},
-    pod, rollout, template,
+    internal, pod, rollout, template,
 };
 use crate::{
     field::{Error, Path},
@@ -154,7 +154,7 @@ fn strategy(errors: &mut Errors, path: &Path, spec: &Value) {
     let path_update = path.child("rollingUpdate");
     match walk::text(strategy, "type") {
         "OnDelete" if !update.is_null() => {
-            let shown = rollout::show_update(update, &["partition", "maxUnavailable"]);
+            let shown = internal::show("RollingUpdateStatefulSetStrategy", update);
             let detail = "only allowed for updateStrategy 'RollingUpdate'";
             checks::invalid_shown(errors, &path_update, &shown, detail);
         }
@@ -163,8 +163,8 @@ fn strategy(errors: &mut Errors, path: &Path, spec: &Value) {
             checks::counts(errors, &path_update, update, &["partition"]);
             max_unavailable(errors, &path_update.child("maxUnavailable"), update);
         }
-        other => {
-            let shown = rollout::show_strategy(other, update, &["partition", "maxUnavailable"]);
+        _ => {
+            let shown = internal::show("StatefulSetUpdateStrategy", strategy);
             let detail = "must be 'RollingUpdate' or 'OnDelete'";
             checks::invalid_shown(errors, path, &shown, detail);
         }

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::super::checks::{self, Errors};
+use super::super::{
+    checks::{self, Errors},
+    internal,
+};
 use crate::{
     field::{Error, Path, quote},
     walk,
@@ -22,7 +25,7 @@ pub fn validate(errors: &mut Errors, path: &Path, spec: &Value) {
     let success = walk::at(spec, "successPolicy");
     let path_success = path.child("successPolicy");
     if !success.is_null() && walk::text(spec, "completionMode") != "Indexed" {
-        let shown = show_success_policy(success);
+        let shown = internal::show("SuccessPolicy", success);
         let detail = "requires indexed completion mode";
         checks::invalid_shown(errors, &path_success, &shown, detail);
     } else if !success.is_null() {
@@ -266,26 +269,6 @@ fn parse_interval(interval: &str, completions: i64) -> Result<(i64, i64), String
             quote(interval)
         )),
     }
-}
-
-/// A success policy in the form of its Go type.
-fn show_success_policy(policy: &Value) -> String {
-    let rules: Vec<String> = walk::list(policy, "rules")
-        .iter()
-        .map(|rule| {
-            format!(
-                "{{\"SucceededIndexes\":{},\"SucceededCount\":{}}}",
-                walk::at(rule, "succeededIndexes"),
-                walk::at(rule, "succeededCount")
-            )
-        })
-        .collect();
-    let rules = if rules.is_empty() {
-        "null".into()
-    } else {
-        format!("[{}]", rules.join(","))
-    };
-    format!("{{\"Rules\":{rules}}}")
 }
 
 #[cfg(test)]

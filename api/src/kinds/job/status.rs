@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{
     super::{
         checks::{self, Errors},
-        rollout,
+        internal, rollout,
     },
     condition, policies,
 };
@@ -171,11 +171,7 @@ fn finished(errors: &mut Errors, write: &Write) {
         .iter()
         .any(|list| !walk::list(uncounted, list).is_empty());
     if any && (finish_changed || write.changed("uncountedTerminatedPods")) {
-        let shown = format!(
-            "{{\"Succeeded\":{},\"Failed\":{}}}",
-            walk::at(uncounted, "succeeded"),
-            walk::at(uncounted, "failed")
-        );
+        let shown = internal::show("UncountedTerminatedPods", uncounted);
         let path = at("uncountedTerminatedPods");
         checks::invalid_shown(errors, &path, &shown, "must be empty for finished job");
     }

@@ -244,20 +244,20 @@ pub fn update(new: &Value, old: &Value) -> Errors {
     let path = Path::new("spec");
     spec_with_selector(&mut errors, &path, spec);
     completions_change(&mut errors, &path.child("completions"), spec, before);
-    let same = |errors: &mut Errors, field: &str| {
+    let same = |errors: &mut Errors, field: &str, shape: &str| {
         let (new, old) = (walk::at(spec, field), walk::at(before, field));
-        checks::immutable(errors, &path.child(field), new, old);
+        checks::immutable_shaped(errors, &path.child(field), shape, new, old);
     };
-    same(&mut errors, "selector");
+    same(&mut errors, "selector", "*LabelSelector");
     template_change(&mut errors, &path.child("template"), new, old);
-    for field in [
-        "completionMode",
-        "podFailurePolicy",
-        "backoffLimitPerIndex",
-        "managedBy",
-        "successPolicy",
+    for (field, shape) in [
+        ("completionMode", "*s"),
+        ("podFailurePolicy", "*PodFailurePolicy"),
+        ("backoffLimitPerIndex", "*i"),
+        ("managedBy", "*s"),
+        ("successPolicy", "*SuccessPolicy"),
     ] {
-        same(&mut errors, field);
+        same(&mut errors, field, shape);
     }
     errors
 }
@@ -296,7 +296,7 @@ fn template_change(errors: &mut Errors, path: &Path, new: &Value, old: &Value) {
         }
         open_node_affinity(&mut before, now);
     }
-    checks::immutable(errors, path, now, &before);
+    checks::immutable_shaped(errors, path, "PodTemplateSpec", now, &before);
 }
 
 fn is_open_to_scheduling(job: &Value) -> bool {

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::super::checks::{self, Errors};
+use super::super::{
+    checks::{self, Errors},
+    internal,
+};
 use crate::{
     field::{Error, Path},
     names, walk,
@@ -94,7 +97,8 @@ pub fn container(errors: &mut Errors, path: &Path, context: &Value, spec: &Value
 fn no_escalation(errors: &mut Errors, path: &Path, context: &Value) {
     let mut conflict = |with: &str| {
         let detail = format!("cannot set `allowPrivilegeEscalation` to false and {with}");
-        errors.push(Error::invalid(path, context.clone(), &detail));
+        let shown = internal::show("SecurityContext", context);
+        checks::invalid_shown(errors, path, &shown, &detail);
     };
     if walk::is_true(context, "privileged") {
         conflict("`privileged` to true");
@@ -188,7 +192,8 @@ fn seccomp(errors: &mut Errors, path: &Path, profile: &Value) {
         (_, Value::Null) => {}
         (_, _) => {
             let detail = "can only be set when seccomp type is Localhost";
-            errors.push(Error::invalid(&path_local, profile.clone(), detail));
+            let shown = internal::show("SeccompProfile", profile);
+            checks::invalid_shown(errors, &path_local, &shown, detail);
         }
     }
 }

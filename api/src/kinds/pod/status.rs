@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{
-    super::checks::{self, Errors},
+    super::{
+        checks::{self, Errors},
+        internal,
+    },
     validate,
 };
 use crate::{
@@ -313,8 +316,9 @@ fn addresses(errors: &mut Errors, path: &Path, new: &Value, old: &Value, list: &
         .map(Family::of)
         .collect();
     if families.len() == now.len() && (now.len() > 2 || families.first() == families.last()) {
-        let entries: Vec<Value> = now.iter().map(|ip| json!({"IP": ip})).collect();
         let detail = "may specify no more than one IP for each IP family";
-        errors.push(Error::invalid(path, Value::from(entries), detail));
+        let entries: Vec<Value> = now.iter().map(|ip| json!({"ip": ip})).collect();
+        let shown = internal::show("[]PodIP", &json!(entries));
+        checks::invalid_shown(errors, path, &shown, detail);
     }
 }

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{
-    super::checks::Errors,
+    super::{
+        checks::{self, Errors},
+        internal,
+    },
     containers, resources, scheduling,
     validate::{self, annotations},
 };
@@ -40,7 +43,7 @@ pub fn validate(new: &Value, old: &Value) -> Errors {
         gated_changes(&mut errors, &mut rest, old_spec);
     }
     if !walk::same(&rest, old_spec) {
-        let diff = super::internal::diff(old_spec, &rest);
+        let diff = internal::diff::of("PodSpec", old_spec, &rest);
         let detail = format!("{UNCHANGEABLE}\n{diff}");
         errors.push(Error::forbidden(&path, &detail));
     }
@@ -209,13 +212,15 @@ fn node_affinity_change(errors: &mut Errors, path: &Path, new: &Value, old: &Val
     let (now, before) = (walk::list(new, field), walk::list(old, field));
     if !before.is_empty() && before.len() != now.len() {
         let detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
-        errors.push(Error::invalid(&path, json!(now), detail));
+        let shown = internal::show("[]NodeSelectorTerm", &json!(now));
+        checks::invalid_shown(errors, &path, &shown, detail);
         return;
     }
     for (index, (now, before)) in now.iter().zip(before).enumerate() {
         if !only_adds(now, before) {
             let detail = "only additions are allowed (no mutations or deletions)";
-            errors.push(Error::invalid(&path.index(index), now.clone(), detail));
+            let shown = internal::show("NodeSelectorTerm", now);
+            checks::invalid_shown(errors, &path.index(index), &shown, detail);
         }
     }
 }
@@ -258,7 +263,7 @@ pub fn validate_ephemeral(new: &Value, old: &Value) -> Errors {
         let detail = match now {
             None => format!("existing ephemeral containers {quoted} may not be removed\n"),
             Some(now) if !walk::same(now, before) => {
-                let diff = super::internal::diff(before, now);
+                let diff = internal::diff::of("EphemeralContainer", before, now);
                 format!("existing ephemeral containers {quoted} may not be changed\n{diff}")
             }
             Some(_) => continue,

@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use super::{
-    super::checks::{self, Errors},
+    super::{
+        checks::{self, Errors},
+        internal,
+    },
     containers::{self, Surroundings},
     dns, resources, scheduling, security, volumes,
 };
@@ -177,7 +180,8 @@ fn resource_claims(errors: &mut Errors, path: &Path, claims: &[Value]) {
             _ => None,
         };
         if let Some(detail) = detail {
-            errors.push(Error::invalid(&path, claim.clone(), detail));
+            let shown = internal::show("PodResourceClaim", claim);
+            checks::invalid_shown(errors, &path, &shown, detail);
         }
         for source in sources {
             if let Some(name) = walk::at(claim, source).as_str() {

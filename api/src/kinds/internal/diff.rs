@@ -1,25 +1,17 @@
-//! Differences between objects as Kubernetes prints them into error messages. Judges nothing.
+//! Unified diffs of two texts, three lines of context around each change. Judges nothing.
 
-use serde::Serialize;
-use serde_json::{Value, ser::PrettyFormatter};
+use serde_json::Value;
 
 const CONTEXT_LINES: usize = 3;
 
-/// A unified diff of two objects of a type, indented by one space as Go's encoder was told to.
-pub fn diff(old: &Value, new: &Value) -> String {
-    let (old, new) = (pretty(old), pretty(new));
-    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    unified(&old, &new)
+/// How a value of an internal type changed.
+pub fn of(shape: &str, old: &Value, new: &Value) -> String {
+    unified(&super::pretty(shape, old), &super::pretty(shape, new))
 }
 
-fn pretty(value: &Value) -> String {
-    let mut out = Vec::new();
-    let formatter = PrettyFormatter::with_indent(b" ");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
-    if value.serialize(&mut serializer).is_err() {
-        return value.to_string();
-    }
-    String::from_utf8_lossy(&out).into_owned()
+fn unified(old: &str, new: &str) -> String {
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    hunks(&script(&old, &new))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +29,7 @@ struct Line<'a> {
     new: usize,
 }
 
-fn unified(old: &[&str], new: &[&str]) -> String {
-    let lines = script(old, new);
+fn hunks(lines: &[Line]) -> String {
     let changed: Vec<usize> = (0..lines.len())
         .filter(|i| lines[*i].edit != Edit::Keep)
         .collect();
@@ -151,33 +142,35 @@ fn suffix_lengths(old: &[&str], new: &[&str]) -> Vec<Vec<u32>> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
-    #[test]
-    fn a_changed_line_shows_with_three_lines_around_it() {
-        let old = json!({"a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "f": 6, "g": 7});
-        let mut new = old.clone();
-        new["d"] = json!(0);
-        assert_eq!(
-            diff(&old, &new),
-            "@@ -2,7 +2,7 @@\n  \"a\": 1,\n  \"b\": 2,\n  \"c\": 3,\n- \"d\": 4,\n+ \"d\": 0,\n  \"e\": 5,\n  \"f\": 6,\n  \"g\": 7\n"
-        );
+    fn numbered(change: impl Fn(usize) -> Option<&'static str>) -> String {
+        let line = |i: usize| change(i).map_or(format!("line {i}"), str::to_owned);
+        (1..=20).map(line).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
-    fn distant_changes_make_two_hunks_and_equal_objects_none() {
-        let lines: Vec<String> = (0..20).map(|i| format!("k{i:02}")).collect();
-        let object = |skip: usize| -> Value {
-            lines
-                .iter()
-                .enumerate()
-                .map(|(i, k)| (k.clone(), json!(i + skip * usize::from(i == 1 || i == 18))))
-                .collect::<serde_json::Map<_, _>>()
-                .into()
-        };
-        assert_eq!(diff(&object(0), &object(50)).matches("@@ -").count(), 2);
-        assert_eq!(diff(&object(0), &object(0)), "");
+    fn a_changed_line_shows_with_three_lines_around_it() {
+        let expected = "@@ -7,7 +7,7 @@\n line 7\n line 8\n line 9\n-line 10\n+ten\n line 11\n line 12\n line 13\n";
+        let new = numbered(|i| (i == 10).then_some("ten"));
+        assert_eq!(unified(&numbered(|_| None), &new), expected);
+    }
+
+    #[test]
+    fn lines_added_and_removed_count_in_their_own_text() {
+        let new = numbered(|i| (i == 1).then_some("line 1\nextra"));
+        let expected = "@@ -1,4 +1,5 @@\n line 1\n+extra\n line 2\n line 3\n line 4\n";
+        assert_eq!(unified(&numbered(|_| None), &new), expected);
+        assert_eq!(unified("a\nb", "a"), "@@ -1,2 +1 @@\n a\n-b\n");
+    }
+
+    #[test]
+    fn distant_changes_make_two_hunks_and_equal_texts_none() {
+        let old = numbered(|_| None);
+        let near = numbered(|i| [4, 11].contains(&i).then_some("x"));
+        let far = numbered(|i| [4, 12].contains(&i).then_some("x"));
+        assert_eq!(unified(&old, &near).matches("@@ -").count(), 1);
+        assert_eq!(unified(&old, &far).matches("@@ -").count(), 2);
+        assert_eq!(unified(&old, &old), "");
     }
 }
