@@ -249,7 +249,7 @@ impl Apply<'_> {
             set: fieldset::of(self.place, self.config).without_below(ignored),
         };
         let object = match &last {
-            Some(last) if !last.set.is_empty() => {
+            Some(last) if !last.set.difference(&own.set).is_empty() => {
                 self.prune(&merged, &managers, &own.set, &last.set)
             }
             _ => merged,

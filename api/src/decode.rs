@@ -119,7 +119,7 @@ pub fn yaml_as(target: Target<'_>, body: &[u8]) -> Result<Decoded, Status> {
     })?;
     let said = TypeMeta::of(&value).map_err(|text| unrecognized(target, &text, body))?;
     let said = agree(target, said)?;
-    let mut decoded = over(target, value).map_err(|text| cannot(target, &said, &text))?;
+    let mut decoded = over(target, &value).map_err(|text| cannot(target, &said, &text))?;
     decoded.problems.splice(0..0, duplicates);
     Ok(decoded)
 }
@@ -137,9 +137,7 @@ pub fn untyped(body: &[u8]) -> Result<(Value, Vec<String>), String> {
 /// # Errors
 /// 422 in the words of a patch whose outcome cannot be decoded.
 pub fn check(kind: &Kind, object: &mut Value) -> Result<Vec<String>, Status> {
-    let patched = object.clone();
-    let decoded =
-        over(kind.into(), std::mem::take(object)).map_err(|text| undecodable(&patched, &text))?;
+    let decoded = over(kind.into(), object).map_err(|text| undecodable(object, &text))?;
     *object = decoded.object;
     Ok(decoded.problems)
 }
@@ -176,15 +174,15 @@ pub fn strict_error(kind: &Kind, problems: &[String]) -> Status {
 /// The object a kind starts from: what Go's `new(T)` prints.
 pub fn empty(kind: &Kind) -> Value {
     let target = Target::from(kind);
-    over(target, Value::Object(serde_json::Map::new()))
+    over(target, &Value::Object(serde_json::Map::new()))
         .map(|decoded| decoded.object)
         .unwrap_or_default()
 }
 
-fn over(target: Target<'_>, value: Value) -> Result<Decoded, String> {
+fn over(target: Target<'_>, value: &Value) -> Result<Decoded, String> {
     let Some(definition) = target.definition() else {
         return Ok(Decoded {
-            object: value,
+            object: value.clone(),
             problems: Vec::new(),
         });
     };

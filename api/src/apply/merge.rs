@@ -42,12 +42,15 @@ fn entries(shape: Shape, live: Option<&Value>, config: Option<&Value>) -> Option
             continue;
         }
         let place = shape.entry(name).unwrap_or(Place::Free);
-        let of = |side: Option<&'_ Map<String, Value>>| side.and_then(|s| s.get(name)).cloned();
-        if let Some(value) = node(place, of(live).as_ref(), of(config).as_ref()) {
+        if let Some(value) = node(place, field(live, name), field(config, name)) {
             out.insert(name.clone(), value);
         }
     }
     (!out.is_empty()).then_some(Value::Object(out))
+}
+
+fn field<'v>(fields: Option<&'v Map<String, Value>>, name: &str) -> Option<&'v Value> {
+    fields.and_then(|fields| fields.get(name))
 }
 
 /// One side of a list merge: elements in order, and the item of each, `None` when several items share it.

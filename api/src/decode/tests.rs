@@ -89,6 +89,17 @@ fn unknown_and_duplicate_fields_are_problems_in_document_order() {
 }
 
 #[test]
+fn a_struct_given_twice_is_filled_twice() {
+    let body = br#"{"metadata":{"name":"a","labels":{"a":"1"}},"metadata":{"labels":{"b":"2"}}}"#;
+    let decoded = json_as(SERVICE, body).unwrap();
+    assert_eq!(decoded.problems, [r#"duplicate field "metadata""#]);
+    assert_eq!(
+        decoded.object["metadata"],
+        json!({"name": "a", "labels": {"a": "1", "b": "2"}})
+    );
+}
+
+#[test]
 fn nulls_and_zero_values_are_printed_as_go_prints_them() {
     let decoded = decode(json!({
         "metadata": {"name": "nul", "labels": {}, "annotations": null, "creationTimestamp": null, "generation": 7, "uid": ""},
@@ -222,7 +233,7 @@ fn bodies_of_another_type_are_refused() {
 fn checking_a_checked_object_changes_nothing() {
     let body = json!({"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}});
     let once = decode(body).unwrap().object;
-    let twice = over(SERVICE, once.clone()).unwrap();
+    let twice = over(SERVICE, &once).unwrap();
     assert_eq!((twice.object, twice.problems), (once, Vec::new()));
 }
 

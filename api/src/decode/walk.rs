@@ -293,12 +293,34 @@ fn read_struct<'de, A: MapAccess<'de>>(
         if zero::is_left_out(field, &value) {
             fields.remove(field.name);
         } else {
-            fields.insert(field.name.to_owned(), value);
+            match fields.get_mut(field.name) {
+                Some(earlier) => fill_again(earlier, value),
+                None => {
+                    fields.insert(field.name.to_owned(), value);
+                }
+            }
         }
     }
     walk.within = outside;
     zero::fill(definition, &mut fields);
     Ok(Value::Object(fields))
+}
+
+/// Go decodes a repeated field into what is there: structs and maps keep what the repetition leaves out.
+fn fill_again(earlier: &mut Value, value: Value) {
+    match (earlier, value) {
+        (Value::Object(earlier), Value::Object(fields)) => {
+            for (name, value) in fields {
+                match earlier.get_mut(&name) {
+                    Some(earlier) => fill_again(earlier, value),
+                    None => {
+                        earlier.insert(name, value);
+                    }
+                }
+            }
+        }
+        (earlier, value) => *earlier = value,
+    }
 }
 
 fn read_map<'de, A: MapAccess<'de>>(
