@@ -3,5 +3,6 @@
 //! Owns the nftables tables `knarr`, conntrack entries of Services, and announcements of
 //! load-balancer IPs. Never touches links, routes or pods.
 
+pub mod announce;
 pub mod dns;
 pub mod nftables;
