@@ -445,3 +445,6 @@ pub fn by_kind(group: &str, version: &str, kind: &str) -> Option<&'static Kind> 
         .copied()
         .find(|k| k.group == group && k.version == version && k.kind == kind)
 }
+
+#[cfg(test)]
+mod tests;
