@@ -78,16 +78,18 @@ pub fn json(kind: &Kind, body: &[u8]) -> Result<Decoded, Status> {
 /// # Errors
 /// As [`json`].
 pub fn json_as(target: Target<'_>, body: &[u8]) -> Result<Decoded, Status> {
-    let said = syntax::type_meta(body).map_err(|text| unrecognized(target, &text, body))?;
+    // Go reads what is not UTF-8 as the replacement character.
+    let text = String::from_utf8_lossy(body);
+    let said = syntax::type_meta(&text).map_err(|text| unrecognized(target, &text, body))?;
     let said = agree(target, said)?;
     let Some(definition) = target.definition() else {
-        let object = serde_json::from_slice(body).map_err(|e| cannot(target, &said, &e))?;
+        let object = serde_json::from_str(&text).map_err(|e| cannot(target, &said, &e))?;
         return Ok(Decoded {
             object,
             problems: Vec::new(),
         });
     };
-    let mut reader = serde_json::Deserializer::from_slice(body);
+    let mut reader = serde_json::Deserializer::from_str(&text);
     let mut walk = Walk::default();
     let object = Root {
         walk: &mut walk,
@@ -129,7 +131,8 @@ pub fn yaml_as(target: Target<'_>, body: &[u8]) -> Result<Decoded, Status> {
 /// # Errors
 /// What Go says of text that is not JSON.
 pub fn untyped(body: &[u8]) -> Result<(Value, Vec<String>), String> {
-    untyped::read(body).map_err(|e| syntax::error(body).unwrap_or_else(|| e.to_string()))
+    let text = String::from_utf8_lossy(body);
+    untyped::read(&text).map_err(|e| syntax::error(&text).unwrap_or_else(|| e.to_string()))
 }
 
 /// Applies the rules of decoding to an object that is already parsed, such as the outcome of a patch: prunes unknown fields and returns them as problems.

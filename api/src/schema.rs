@@ -67,7 +67,6 @@ pub enum Scalar {
     IntOrString,
     Time,
     MicroTime,
-    Duration,
     /// Any JSON object, kept as it is.
     Raw,
     /// As `Raw`, the notation of managed fields.
@@ -249,7 +248,6 @@ impl Scalar {
             Scalar::IntOrString => "intstr.IntOrString",
             Scalar::Time => "v1.Time",
             Scalar::MicroTime => "v1.MicroTime",
-            Scalar::Duration => "v1.Duration",
             Scalar::Raw => "runtime.RawExtension",
             Scalar::FieldsV1 => "v1.FieldsV1",
         }

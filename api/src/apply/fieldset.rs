@@ -196,8 +196,8 @@ fn scalar_error(place: Place, value: &Value) -> Option<String> {
         return None;
     };
     match (scalar, value) {
-        (Scalar::String | Scalar::Bytes | Scalar::Duration, Value::String(_)) => None,
-        (Scalar::String | Scalar::Bytes | Scalar::Duration, other) => Some(format!(
+        (Scalar::String | Scalar::Bytes, Value::String(_)) => None,
+        (Scalar::String | Scalar::Bytes, other) => Some(format!(
             "expected string, got &value.valueUnstructured{{Value:{}}}",
             go::value(other)
         )),

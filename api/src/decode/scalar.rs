@@ -76,12 +76,8 @@ pub(super) fn read(wanted: Scalar, literal: Literal<'_>) -> Result<Value, Error>
         (Scalar::IntOrString, _) => {
             integer(literal, i32::MIN.into(), i32::MAX.into()).map_err(|e| with_type(e, "int32"))
         }
-        (Scalar::Time | Scalar::MicroTime | Scalar::Duration, Literal::Text(text)) => {
-            instant(wanted, text)
-        }
-        (Scalar::Time | Scalar::MicroTime | Scalar::Duration, _) => {
-            Err(with_type(mismatch(), "string"))
-        }
+        (Scalar::Time | Scalar::MicroTime, Literal::Text(text)) => instant(wanted, text),
+        (Scalar::Time | Scalar::MicroTime, _) => Err(with_type(mismatch(), "string")),
         _ => Err(mismatch()),
     }
 }
@@ -148,9 +144,6 @@ fn quantity(literal: Literal<'_>) -> Result<Value, Error> {
 }
 
 fn instant(wanted: Scalar, text: &str) -> Result<Value, Error> {
-    if wanted == Scalar::Duration {
-        return Ok(text.into());
-    }
     let layout = if wanted == Scalar::MicroTime {
         RFC3339_MICRO
     } else {
@@ -163,6 +156,10 @@ fn instant(wanted: Scalar, text: &str) -> Result<Value, Error> {
     } else {
         utc.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     };
+    // Go's zero time prints as null.
+    if text.starts_with("0001-01-01T00:00:00") {
+        return Ok(Value::Null);
+    }
     Ok(text.into())
 }
 

@@ -11,15 +11,15 @@ const GO_TYPE: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty
 const DEPTH_MAX: usize = 10_000;
 
 /// Reads apiVersion and kind, and finds every syntax error of the body.
-pub(super) fn type_meta(body: &[u8]) -> Result<TypeMeta, String> {
-    match serde_json::from_slice::<Said>(body) {
+pub(super) fn type_meta(text: &str) -> Result<TypeMeta, String> {
+    match serde_json::from_str::<Said>(text) {
         Ok(said) => {
             if let Some(mismatch) = said.mismatch {
                 return Err(mismatch);
             }
             TypeMeta::parse(&said.api_version, &said.kind)
         }
-        Err(e) => Err(prefixed(&error(body).unwrap_or_else(|| e.to_string()))),
+        Err(e) => Err(prefixed(&error(text).unwrap_or_else(|| e.to_string()))),
     }
 }
 
@@ -122,8 +122,8 @@ impl<'de> Visitor<'de> for SaidVisitor {
 }
 
 /// The first syntax error of a JSON text, in the words of Go's scanner.
-pub(super) fn error(body: &[u8]) -> Option<String> {
-    Scanner::new(body).error()
+pub(super) fn error(text: &str) -> Option<String> {
+    Scanner::new(text.as_bytes()).error()
 }
 
 /// Finds the first syntax error and words it as Go's scanner does.

@@ -177,6 +177,13 @@ fn bytes_times_and_quantities_are_printed_canonically() {
 }
 
 #[test]
+fn text_that_is_not_utf_8_is_read_with_replacements() {
+    let body = b"{\"metadata\":{\"annotations\":{\"a\":\"\xff!\"}}}";
+    let object = json_as(SERVICE, body).unwrap().object;
+    assert_eq!(object["metadata"]["annotations"]["a"], "\u{fffd}!");
+}
+
+#[test]
 fn bodies_that_are_no_objects_are_unrecognized() {
     let check = |body: &[u8], expected: &str| {
         let message = json_as(SERVICE, body).unwrap_err().message;

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use crate::field::quote;
 
 /// The value and what a strict reader says of it.
-pub(super) fn read(body: &[u8]) -> serde_json::Result<(Value, Vec<String>)> {
-    let mut reader = serde_json::Deserializer::from_slice(body);
+pub(super) fn read(text: &str) -> serde_json::Result<(Value, Vec<String>)> {
+    let mut reader = serde_json::Deserializer::from_str(text);
     let mut notes = Notes::default();
     let value = Node(&mut notes).deserialize(&mut reader)?;
     reader.end()?;

@@ -246,11 +246,7 @@ impl Scalar {
     fn reads_own_json(self) -> bool {
         matches!(
             self,
-            Scalar::Quantity
-                | Scalar::IntOrString
-                | Scalar::Time
-                | Scalar::MicroTime
-                | Scalar::Duration
+            Scalar::Quantity | Scalar::IntOrString | Scalar::Time | Scalar::MicroTime
         )
     }
 

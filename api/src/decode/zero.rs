@@ -24,7 +24,6 @@ pub(super) fn of(kind: &Type) -> Value {
             | Scalar::Float64
             | Scalar::IntOrString => 0.into(),
             Scalar::Quantity => "0".into(),
-            Scalar::Duration => "0s".into(),
             Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Raw | Scalar::FieldsV1 => {
                 Value::Null
             }
@@ -74,7 +73,6 @@ fn has_empty_value(kind: &Type) -> bool {
                 | Scalar::IntOrString
                 | Scalar::Time
                 | Scalar::MicroTime
-                | Scalar::Duration
                 | Scalar::Raw
                 | Scalar::FieldsV1
         ),

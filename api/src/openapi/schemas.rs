@@ -200,7 +200,6 @@ impl Schemas {
                 Some(format!("{META}.MicroTime")),
                 json!({"type": "string", "format": "date-time"}),
             ),
-            Scalar::Duration => (Some(format!("{META}.Duration")), json!({"type": "string"})),
             Scalar::FieldsV1 => (Some(format!("{META}.FieldsV1")), json!({"type": "object"})),
             Scalar::Raw => (
                 published("io.k8s.apimachinery.pkg.runtime.RawExtension"),

@@ -155,7 +155,6 @@ fn scalar(text: &str) -> Option<Scalar> {
         "intstr.IntOrString" => Scalar::IntOrString,
         "meta.v1.Time" => Scalar::Time,
         "meta.v1.MicroTime" => Scalar::MicroTime,
-        "meta.v1.Duration" => Scalar::Duration,
         "runtime.RawExtension" => Scalar::Raw,
         "meta.v1.FieldsV1" => Scalar::FieldsV1,
         _ => return None,
