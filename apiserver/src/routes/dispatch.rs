@@ -61,7 +61,7 @@ async fn answer(call: &mut Call) -> Result<Reply, Status> {
     let kind =
         kinds::by_resource(group, version, resource).ok_or_else(respond::no_such_resource)?;
     check_place(kind, &call.info)?;
-    if let Some(text) = deprecation(kind) {
+    if let Some(text) = kind.deprecation {
         call.warn(text);
     }
     if !call.info.subresource.is_empty() {
@@ -99,14 +99,4 @@ pub(crate) fn check_writable_place(kind: &Kind, info: &RequestInfo) -> Result<()
         return Err(respond::method_not_allowed());
     }
     Ok(())
-}
-
-/// What clients of an outdated kind are told with every answer.
-fn deprecation(kind: &Kind) -> Option<&'static str> {
-    match (kind.group, kind.version, kind.kind) {
-        ("", "v1", "Endpoints") => {
-            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
-        }
-        _ => None,
-    }
 }

@@ -107,8 +107,12 @@ impl Writer<'_> {
         };
         self.prepare(&mut new, &old);
         refuse_invalid(kind, &new, &self.problems(&new, &old))?;
-        self.warnings
-            .extend((kind.strategy.warnings)(&new, Some(&old)));
+        self.warnings.extend(match self.part {
+            Part::Status => (kind.strategy.status_warnings)(&new, &old),
+            Part::Object | Part::Subresource(_) | Part::Finalizers => {
+                (kind.strategy.warnings)(&new, Some(&old))
+            }
+        });
         if is_last_obstacle_gone(&new, &old) {
             return self.remove(key, stored, new).await;
         }
