@@ -2,6 +2,8 @@
 
 pub mod policies;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod validate;
 
 use serde_json::{Value, json};

@@ -1,7 +1,6 @@
 //! Pod: containers that share a network and a life on one node.
 
 pub mod admit;
-pub mod binding;
 pub mod columns;
 pub mod containers;
 pub mod defaults;
@@ -13,6 +12,8 @@ pub mod resources;
 pub mod scheduling;
 pub mod security;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod update;
 pub mod validate;
 pub mod volumes;
@@ -201,17 +202,6 @@ fn grace_seconds(pod: &Value) -> i64 {
     match walk::count(pod, "spec.terminationGracePeriodSeconds") {
         seconds if seconds < 0 => 1,
         seconds => seconds,
-    }
-}
-
-/// The grace a DELETE that asks for `wanted` seconds really gives.
-pub fn effective_grace_seconds(pod: &Value, wanted: Option<i64>) -> i64 {
-    let ended = ["Succeeded", "Failed"].contains(&walk::text(pod, "status.phase"));
-    match wanted {
-        Some(_) if ended || walk::text(pod, "spec.nodeName").is_empty() => 0,
-        Some(seconds) if seconds < 0 => 1,
-        Some(seconds) => seconds,
-        None => grace_seconds(pod),
     }
 }
 

@@ -1,5 +1,8 @@
 //! What the workloads of `apps/v1` share: selectors, rolling updates and counts of replicas.
 
+#[cfg(test)]
+mod tests;
+
 use serde_json::{Value, json};
 
 use super::{

@@ -236,23 +236,31 @@ fn only_adds(new: &Value, old: &Value) -> bool {
         .all(|list| walk::list(new, list).starts_with(walk::list(old, list)))
 }
 
-/// Keeps everything but the ephemeral containers, for writes through `/ephemeralcontainers`.
+/// Keeps everything but the ephemeral containers; stands in for `Kind::prepare_update` where `/ephemeralcontainers` is written.
 pub fn prepare_ephemeral(new: &mut Value, old: &Value) {
+    meta::keep_server_fields(new, old);
     let wanted = walk::at(new, "spec.ephemeralContainers").clone();
     keep_all_but_spec(new, old);
     if !wanted.is_null() {
         walk::object_mut(new, "spec").insert("ephemeralContainers".into(), wanted);
     }
+    raise_generation(new, old);
 }
 
-/// Validates a write through `/ephemeralcontainers`.
+fn raise_generation(new: &mut Value, old: &Value) {
+    if walk::at(new, "spec") != walk::at(old, "spec") {
+        let generation = meta::generation(old) + 1;
+        walk::object_mut(new, "metadata").insert("generation".into(), json!(generation));
+    }
+}
+
+/// Validates a write through `/ephemeralcontainers`, metadata included.
 pub fn validate_ephemeral(new: &Value, old: &Value) -> Errors {
     if !meta::annotation(old, MIRROR).is_empty() {
         let detail = "static pods do not support ephemeral containers";
         return vec![Error::forbidden(&Path::default(), detail)];
     }
-    let mut errors = meta::validate_create(&super::POD, new);
-    validate::metadata_and_spec(&mut errors, new);
+    let mut errors = metadata_and_spec(new, old);
     let path = Path::new("spec").child("ephemeralContainers");
     for before in walk::list(old, "spec.ephemeralContainers") {
         let name = walk::text(before, "name");
@@ -273,8 +281,16 @@ pub fn validate_ephemeral(new: &Value, old: &Value) -> Errors {
     errors
 }
 
-/// Keeps everything but resources and resize policies, for writes through `/resize`.
+fn metadata_and_spec(new: &Value, old: &Value) -> Errors {
+    let mut errors = meta::validate_update(new, old);
+    errors.extend(meta::validate_create(&super::POD, new));
+    validate::metadata_and_spec(&mut errors, new);
+    errors
+}
+
+/// Keeps everything but resources and resize policies; stands in for `Kind::prepare_update` where `/resize` is written.
 pub fn prepare_resize(new: &mut Value, old: &Value) {
+    meta::keep_server_fields(new, old);
     let lists = ["containers", "initContainers"];
     let wanted = lists.map(|list| walk::list(new, &format!("spec.{list}")).to_vec());
     let pod_level = walk::at(new, "spec.resources").clone();
@@ -307,9 +323,10 @@ pub fn prepare_resize(new: &mut Value, old: &Value) {
             }
         }
     }
+    raise_generation(new, old);
 }
 
-/// Validates a write through `/resize`.
+/// Validates a write through `/resize`, metadata included.
 pub fn validate_resize(new: &Value, old: &Value) -> Errors {
     if !meta::annotation(old, MIRROR).is_empty() {
         let detail = "static pods cannot be resized";
@@ -319,8 +336,7 @@ pub fn validate_resize(new: &Value, old: &Value) -> Errors {
         let detail = "windows pods cannot be resized";
         return vec![Error::forbidden(&Path::default(), detail)];
     }
-    let mut errors = meta::validate_create(&super::POD, new);
-    validate::metadata_and_spec(&mut errors, new);
+    let mut errors = metadata_and_spec(new, old);
     let path = Path::new("spec");
     let class = walk::text(old, "status.qosClass");
     if class != resources::qos_class(walk::at(new, "spec")) {
