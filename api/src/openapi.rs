@@ -11,9 +11,59 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use crate::kinds::{self, Kind};
+use crate::kinds::{self, Kind, Scope};
 
 use schemas::Schemas;
+
+/// Group, version and kind.
+type Gvk = (&'static str, &'static str, &'static str);
+
+/// A kind that is posted and answered, but never kept, and so is not in the registry.
+struct Review {
+    gvk: Gvk,
+    plural: &'static str,
+    scope: Scope,
+}
+
+const fn review(gvk: Gvk, plural: &'static str, scope: Scope) -> Review {
+    Review { gvk, plural, scope }
+}
+
+const REVIEWS: &[Review] = &[
+    review(("", "v1", "Binding"), "bindings", Scope::Namespaced),
+    review(
+        (AUTHENTICATION, "v1", "SelfSubjectReview"),
+        "selfsubjectreviews",
+        Scope::Cluster,
+    ),
+    review(
+        (AUTHENTICATION, "v1", "TokenReview"),
+        "tokenreviews",
+        Scope::Cluster,
+    ),
+    review(
+        (AUTHORIZATION, "v1", "LocalSubjectAccessReview"),
+        "localsubjectaccessreviews",
+        Scope::Namespaced,
+    ),
+    review(
+        (AUTHORIZATION, "v1", "SelfSubjectAccessReview"),
+        "selfsubjectaccessreviews",
+        Scope::Cluster,
+    ),
+    review(
+        (AUTHORIZATION, "v1", "SelfSubjectRulesReview"),
+        "selfsubjectrulesreviews",
+        Scope::Cluster,
+    ),
+    review(
+        (AUTHORIZATION, "v1", "SubjectAccessReview"),
+        "subjectaccessreviews",
+        Scope::Cluster,
+    ),
+];
+const AUTHENTICATION: &str = "authentication.k8s.io";
+const AUTHORIZATION: &str = "authorization.k8s.io";
 
 /// Which version of OpenAPI a document is written in; they differ in references, bodies and alternatives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +139,11 @@ fn add_group_version(
     for kind in kinds_of(group, version) {
         operations::add(schemas, paths, kind);
     }
+    for review in REVIEWS {
+        if (review.gvk.0, review.gvk.1) == (group, version) {
+            operations::add_review(schemas, paths, review);
+        }
+    }
 }
 
 fn kinds_of(group: &str, version: &str) -> impl Iterator<Item = &'static Kind> {
@@ -99,10 +154,9 @@ fn kinds_of(group: &str, version: &str) -> impl Iterator<Item = &'static Kind> {
 }
 
 fn group_versions() -> BTreeSet<(&'static str, &'static str)> {
-    kinds::ALL
-        .iter()
-        .map(|kind| (kind.group, kind.version))
-        .collect()
+    let kept = kinds::ALL.iter().map(|kind| (kind.group, kind.version));
+    let reviews = REVIEWS.iter().map(|review| (review.gvk.0, review.gvk.1));
+    kept.chain(reviews).collect()
 }
 
 /// `api/v1` or `apis/apps/v1`.

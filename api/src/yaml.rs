@@ -75,3 +75,68 @@ fn place(error: &serde_saphyr::Error) -> Error {
         message,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn scalars_read_as_yaml_1_1() {
+        let text =
+            b"mode: 0644\nyes: on\nno: \"no\"\nport: 80\nratio: 0.5\nempty:\nlist: [~, 1e3]\n";
+        assert_eq!(
+            documents(text).unwrap(),
+            [
+                json!({"mode": 420, "yes": true, "no": "no", "port": 80, "ratio": 0.5, "empty": null, "list": [null, 1000.0]})
+            ]
+        );
+    }
+
+    #[test]
+    fn streams_hold_many_documents_and_empty_ones_are_left_out() {
+        let text = b"---\na: 1\n---\n# nothing\n---\nb: 2\n...\n";
+        assert_eq!(documents(text).unwrap(), [json!({"a": 1}), json!({"b": 2})]);
+        assert_eq!(documents(b"").unwrap(), [Value::Null; 0]);
+    }
+
+    #[test]
+    fn merge_keys_and_anchors_are_resolved() {
+        let text = b"base: &b {x: 1, y: 2}\nnew: {<<: *b, y: 3}\n";
+        assert_eq!(documents(text).unwrap()[0]["new"], json!({"x": 1, "y": 3}));
+    }
+
+    #[test]
+    fn errors_say_where() {
+        let check = |text: &[u8], line: u64| {
+            let error = documents(text).unwrap_err();
+            assert_eq!(error.line, line, "{error}");
+        };
+        check(b"a: 1\nb: [1\nc: 2\n", 3);
+        check(b"a: 1\na: 2\n", 2);
+        check(b"ok: 1\nbad: \xff\n", 2);
+    }
+
+    #[test]
+    fn the_last_of_duplicate_keys_counts_where_readers_are_lenient() {
+        let (value, problems) = lenient_document(b"a: 1\na: 2\n").unwrap();
+        assert_eq!(value, json!({"a": 2}));
+        assert_eq!(
+            problems,
+            ["yaml: unmarshal errors:\n  line 2: key \"a\" already set in map"]
+        );
+    }
+
+    #[test]
+    fn alias_bombs_are_refused() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..12 {
+            let below = level - 1;
+            let aliases = vec![format!("*a{below}"); 10].join(", ");
+            text.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+        }
+        assert!(documents(text.as_bytes()).is_err());
+        let deep = "[".repeat(100_000);
+        assert!(documents(deep.as_bytes()).is_err());
+    }
+}

@@ -2,12 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, parameters, root_of, schemas::Schemas};
+use super::{Dialect, Gvk, Review, parameters, root_of, schemas::Schemas};
 use crate::kinds::{Kind, Scope, Subresource};
 
 const COLLECTION: &[&str] = &["list", "create", "deletecollection"];
 const ITEM: &[&str] = &["get", "update", "patch", "delete"];
 const SUBRESOURCE: &[&str] = &["get", "create", "update", "patch", "delete"];
+
+const EVERYWHERE: &str = "ForAllNamespaces";
 
 const JSON: &[&str] = &["application/json"];
 const BODIES: &[&str] = &["application/json", "application/yaml"];
@@ -18,24 +20,20 @@ const PATCHES: &[&str] = &[
     "application/strategic-merge-patch+json",
 ];
 
-/// Group, version and kind of a body.
-type Gvk = (&'static str, &'static str, &'static str);
-
 /// Adds every path of a kind.
 pub(super) fn add(schemas: &mut Schemas, paths: &mut Map<String, Value>, kind: &'static Kind) {
     let root = root_of(kind.group, kind.version);
-    let below = match kind.scope {
-        Scope::Namespaced => format!("/{root}/namespaces/{{namespace}}/{}", kind.plural),
-        Scope::Cluster => format!("/{root}/{}", kind.plural),
-    };
+    let below = collection_path(kind.group, kind.version, kind.plural, kind.scope);
     let mut writer = Writer {
         schemas,
-        kind,
+        own: (kind.group, kind.version, kind.kind),
+        scope: kind.scope,
         gvk: (kind.group, kind.version, kind.kind),
+        returns_deleted_object: kind.strategy.returns_deleted_object,
     };
     if kind.scope == Scope::Namespaced && kind.verbs.contains(&"list") {
         let everywhere = format!("/{root}/{}", kind.plural);
-        let list = writer.operation("list", "ForAllNamespaces");
+        let list = writer.operation("list", EVERYWHERE);
         let parameters = writer.shared(&[]);
         paths.insert(everywhere, json!({"get": list, "parameters": parameters}));
     }
@@ -50,6 +48,33 @@ pub(super) fn add(schemas: &mut Schemas, paths: &mut Map<String, Value>, kind: &
     }
 }
 
+/// Adds the one path of a kind that is only ever posted.
+pub(super) fn add_review(
+    schemas: &mut Schemas,
+    paths: &mut Map<String, Value>,
+    review: &'static Review,
+) {
+    let (group, version, _) = review.gvk;
+    let mut writer = Writer {
+        schemas,
+        own: review.gvk,
+        scope: review.scope,
+        gvk: review.gvk,
+        returns_deleted_object: false,
+    };
+    let collection = writer.path(&[], COLLECTION, &["create"], "");
+    let path = collection_path(group, version, review.plural, review.scope);
+    insert(paths, path, collection);
+}
+
+fn collection_path(group: &str, version: &str, plural: &str, scope: Scope) -> String {
+    let root = root_of(group, version);
+    match scope {
+        Scope::Namespaced => format!("/{root}/namespaces/{{namespace}}/{plural}"),
+        Scope::Cluster => format!("/{root}/{plural}"),
+    }
+}
+
 fn insert(paths: &mut Map<String, Value>, path: String, operations: Option<Value>) {
     if let Some(operations) = operations {
         paths.insert(path, operations);
@@ -58,8 +83,12 @@ fn insert(paths: &mut Map<String, Value>, path: String, operations: Option<Value
 
 struct Writer<'s> {
     schemas: &'s mut Schemas,
-    kind: &'static Kind,
+    /// The kind whose paths these are.
+    own: Gvk,
+    scope: Scope,
+    /// The kind of the bodies, which differs for some subresources.
     gvk: Gvk,
+    returns_deleted_object: bool,
 }
 
 impl Writer<'_> {
@@ -78,7 +107,7 @@ impl Writer<'_> {
         if out.is_empty() {
             return None;
         }
-        let namespaced = self.kind.is_namespaced().then_some("namespace");
+        let namespaced = (self.scope == Scope::Namespaced).then_some("namespace");
         let parts: Vec<&str> = parts.iter().copied().chain(namespaced).collect();
         out.insert("parameters".into(), self.shared(&parts).into());
         Some(Value::Object(out))
@@ -99,7 +128,7 @@ impl Writer<'_> {
             .iter()
             .map(|name| {
                 let description = match *name {
-                    "name" => format!("Name of the {}.", self.kind.kind),
+                    "name" => format!("Name of the {}.", self.own.2),
                     _ => "Namespace of the object.".to_owned(),
                 };
                 parameters::in_path(dialect, name, &description)
@@ -111,11 +140,11 @@ impl Writer<'_> {
 
     fn operation(&mut self, verb: &str, suffix: &str) -> Value {
         let (group, version, kind) = self.gvk;
-        let tag = format!("{}_{}", tag_of(self.kind.group), self.kind.version);
+        let tag = format!("{}_{}", tag_of(self.own.0), self.own.1);
         let mut out = Map::new();
         out.insert("tags".into(), json!([tag]));
         out.insert("operationId".into(), self.operation_id(verb, suffix).into());
-        out.insert("description".into(), describe(verb, self.kind.kind).into());
+        out.insert("description".into(), describe(verb, self.own.2).into());
         out.insert("x-kubernetes-action".into(), action(verb).into());
         out.insert(
             "x-kubernetes-group-version-kind".into(),
@@ -169,10 +198,8 @@ impl Writer<'_> {
     fn responses(&mut self, verb: &str) -> Value {
         let (group, version, kind) = self.gvk;
         let body = match verb {
-            "list" => self.schemas.list(self.kind),
-            "delete" if self.kind.strategy.returns_deleted_object => {
-                self.schemas.object(group, version, kind)
-            }
+            "list" => self.schemas.list(self.own),
+            "delete" if self.returns_deleted_object => self.schemas.object(group, version, kind),
             "delete" | "deletecollection" => self.schemas.object("", "v1", "Status"),
             _ => self.schemas.object(group, version, kind),
         };
@@ -200,13 +227,14 @@ impl Writer<'_> {
             "deletecollection" => "deleteCollection",
             other => other,
         };
-        let scope = match self.kind.scope {
-            Scope::Namespaced if suffix != "ForAllNamespaces" => "Namespaced",
+        let scope = match self.scope {
+            Scope::Namespaced if suffix != EVERYWHERE => "Namespaced",
             _ => "",
         };
-        let group = capitalized(tag_of(self.kind.group));
-        let version = capitalized(self.kind.version);
-        format!("{verb}{group}{version}{scope}{}{suffix}", self.kind.kind)
+        let (group, version, kind) = self.own;
+        let group = capitalized(tag_of(group));
+        let version = capitalized(version);
+        format!("{verb}{group}{version}{scope}{kind}{suffix}")
     }
 }
 
@@ -256,7 +284,7 @@ fn describe(verb: &str, kind: &str) -> String {
     }
 }
 
-/// `core`, `apps`, `rbacAuthorization`: a group without its last two labels, as client generators name it.
+/// `core`, `apps`, `rbac`: the first label of a group.
 fn tag_of(group: &str) -> &str {
     match group {
         "" => "core",

@@ -4,11 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, group_versions};
-use crate::{
-    kinds::Kind,
-    schema::{self, Definition, Field, ListKind, Scalar, Strategy, Type},
-};
+use super::{Dialect, Gvk, group_versions};
+use crate::schema::{self, Definition, Field, ListKind, Scalar, Strategy, Type};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
@@ -47,13 +44,14 @@ impl Schemas {
     }
 
     /// A reference to the schema of a kind's lists.
-    pub(super) fn list(&mut self, kind: &Kind) -> Value {
-        let Some(item) = schema::of(kind) else {
+    pub(super) fn list(&mut self, gvk: Gvk) -> Value {
+        let (group, version, kind) = gvk;
+        let Some(item) = schema::table().by_gvk(group, version, kind) else {
             return json!({"type": "object"});
         };
         let name = format!("{}List", item.published_name());
         if !self.done.contains_key(&name) {
-            let schema = self.list_schema(kind, item);
+            let schema = self.list_schema(gvk, item);
             self.done.insert(name.clone(), schema);
         }
         self.reference(&name)
@@ -237,7 +235,7 @@ impl Schemas {
         schema
     }
 
-    fn list_schema(&mut self, kind: &Kind, item: &'static Definition) -> Value {
+    fn list_schema(&mut self, (group, version, kind): Gvk, item: &'static Definition) -> Value {
         let name = item.published_name();
         let items = self.definition(item);
         let items = self.alternative(items);
@@ -246,7 +244,7 @@ impl Schemas {
         let property =
             |schema: Value, field: &str| described(schema, self.description(&name, Some(field)));
         json!({
-            "description": format!("{}List is a list of {} objects.", kind.kind, kind.kind),
+            "description": format!("{kind}List is a list of {kind} objects."),
             "type": "object",
             "required": ["items"],
             "properties": {
@@ -254,13 +252,13 @@ impl Schemas {
                 "kind": property(json!({"type": "string"}), "kind"),
                 "metadata": described(metadata, Some("Standard list metadata.".into())),
                 "items": {
-                    "description": format!("The {} objects.", kind.kind),
+                    "description": format!("The {kind} objects."),
                     "type": "array",
                     "items": items,
                 },
             },
             "x-kubernetes-group-version-kind": [
-                {"group": kind.group, "version": kind.version, "kind": format!("{}List", kind.kind)},
+                {"group": group, "version": version, "kind": format!("{kind}List")},
             ],
         })
     }

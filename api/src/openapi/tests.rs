@@ -126,6 +126,15 @@ fn the_index_names_every_document() {
 }
 
 #[test]
+fn reviews_can_be_posted() {
+    let document = v3_document("authorization.k8s.io", "v1").unwrap();
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let paths = document["paths"][path].as_object().unwrap();
+    let keys: Vec<&String> = paths.keys().collect();
+    assert_eq!(keys, ["parameters", "post"]);
+}
+
+#[test]
 fn version_2_holds_every_group_version() {
     let document = v2_document();
     let definitions = document["definitions"].as_object().unwrap();
