@@ -5,14 +5,18 @@
 
 mod claim;
 mod cluster;
+mod deployment;
 mod endpoints;
 mod endpointslice;
 mod event;
 mod pods;
 mod queue;
+mod replicas;
+mod replicaset;
 mod selection;
 mod selector;
 mod store;
+mod template;
 mod write;
 
 use std::net::IpAddr;
@@ -47,6 +51,8 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     let mut tasks = tokio::task::JoinSet::new();
     endpointslice::spawn(&cluster, &shutdown, &mut tasks);
     endpoints::spawn(&cluster, &shutdown, &mut tasks);
+    replicaset::spawn(&cluster, &shutdown, &mut tasks);
+    deployment::spawn(&cluster, &shutdown, &mut tasks);
     reflectors.spawn(&cluster, &shutdown, &mut tasks);
     let _ = config;
     while tasks.join_next().await.is_some() {}

@@ -69,7 +69,7 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
         _ => "FailedToUpdateEndpoint",
     };
     match perform::<Endpoints>(&cluster.client, &cluster.endpoints, write).await {
-        Ok(()) => Ok(Next::OnChange),
+        Ok(_) => Ok(Next::OnChange),
         Err(error) if error.is_namespace_terminating() => Ok(Next::OnChange),
         Err(error) => {
             if !error.is_conflict() {

@@ -1,5 +1,7 @@
 //! Writes a plan asks for, and the one way to perform them: request, then take the answer into the store.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::Request;
@@ -111,78 +113,71 @@ fn reason(error: &kube::Error) -> String {
     }
 }
 
-/// Performs `write` and lets `store` see the result at once.
+/// Performs `write`, lets `store` see the result at once, and returns it unless the object is gone.
 ///
 /// Deleting what is gone already succeeds.
 pub(super) async fn perform<K: Object>(
     client: &Client,
     store: &Store<K>,
     write: Write<K>,
-) -> Result<(), Error> {
-    match write {
+) -> Result<Option<Arc<K>>, Error> {
+    let (verb, key, request) = match write {
         Write::Create(object) => {
             let key = Key::of(&object);
-            let request = resource::<K>(&key.namespace);
-            let body = serde_json::to_vec(&object).map_err(kube::Error::SerdeError);
-            let request = body.and_then(|body| {
-                request
-                    .create(&post(), body)
-                    .map_err(kube::Error::BuildRequest)
-            });
-            taken(client, store, "create", key, request).await
+            let path = resource::<K>(&key.namespace);
+            let request = body(&object).and_then(|body| built(path.create(&post(), body)));
+            ("create", key, request)
         }
         Write::Replace(object) => {
             let key = Key::of(&object);
-            let request = resource::<K>(&key.namespace);
-            let body = serde_json::to_vec(&object).map_err(kube::Error::SerdeError);
-            let request = body.and_then(|body| {
-                request
-                    .replace(&key.name, &post(), body)
-                    .map_err(kube::Error::BuildRequest)
-            });
-            taken(client, store, "update", key, request).await
+            let path = resource::<K>(&key.namespace);
+            let request =
+                body(&object).and_then(|body| built(path.replace(&key.name, &post(), body)));
+            ("update", key, request)
         }
         Write::ReplaceStatus(object) => {
             let key = Key::of(&object);
-            let request = resource::<K>(&key.namespace);
-            let body = serde_json::to_vec(&object).map_err(kube::Error::SerdeError);
-            let request = body.and_then(|body| {
-                let request = request.replace_subresource("status", &key.name, &post(), body);
-                request.map_err(kube::Error::BuildRequest)
+            let path = resource::<K>(&key.namespace);
+            let request = body(&object).and_then(|body| {
+                built(path.replace_subresource("status", &key.name, &post(), body))
             });
-            taken(client, store, "update the status of", key, request).await
+            ("update the status of", key, request)
         }
         Write::Merge { key, patch } => {
-            let request = resource::<K>(&key.namespace);
-            let request = request.patch(&key.name, &patching(), &Patch::Merge(patch));
-            taken(
-                client,
-                store,
-                "patch",
-                key,
-                request.map_err(kube::Error::BuildRequest),
-            )
-            .await
+            let path = resource::<K>(&key.namespace);
+            let request = built(path.patch(&key.name, &patching(), &Patch::Merge(patch)));
+            ("patch", key, request)
         }
         Write::MergeStatus { key, patch } => {
-            let request = resource::<K>(&key.namespace);
-            let request =
-                request.patch_subresource("status", &key.name, &patching(), &Patch::Merge(patch));
-            taken(
-                client,
-                store,
-                "patch the status of",
-                key,
-                request.map_err(kube::Error::BuildRequest),
-            )
-            .await
+            let path = resource::<K>(&key.namespace);
+            let patch = Patch::Merge(patch);
+            let request = built(path.patch_subresource("status", &key.name, &patching(), &patch));
+            ("patch the status of", key, request)
         }
         Write::Delete {
             key,
             uid,
             propagation,
-        } => delete(client, store, key, uid, propagation).await,
+        } => return delete(client, store, key, uid, propagation).await,
+    };
+    let answer = match request {
+        Ok(request) => client.request::<K>(request).await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(object) => Ok(Some(store.wrote(object))),
+        Err(source) => Err(failed::<K>(verb, key, source)),
     }
+}
+
+type Built = Result<http::Request<Vec<u8>>, kube::Error>;
+
+fn body<K: Object>(object: &K) -> Result<Vec<u8>, kube::Error> {
+    serde_json::to_vec(object).map_err(kube::Error::SerdeError)
+}
+
+fn built(request: Result<http::Request<Vec<u8>>, kube::core::request::Error>) -> Built {
+    request.map_err(kube::Error::BuildRequest)
 }
 
 /// Performs all writes at once; the first error is returned after every one has been tried.
@@ -195,27 +190,9 @@ pub(super) async fn perform_all<K: Object>(
         .into_iter()
         .map(|write| perform(client, store, write));
     let outcomes = futures_util::future::join_all(outcomes).await;
-    outcomes.into_iter().collect()
-}
-
-async fn taken<K: Object>(
-    client: &Client,
-    store: &Store<K>,
-    verb: &'static str,
-    key: Key,
-    request: Result<http::Request<Vec<u8>>, kube::Error>,
-) -> Result<(), Error> {
-    let answer = match request {
-        Ok(request) => client.request::<K>(request).await,
-        Err(error) => Err(error),
-    };
-    match answer {
-        Ok(object) => {
-            store.wrote(object);
-            Ok(())
-        }
-        Err(source) => Err(failed::<K>(verb, key, source)),
-    }
+    outcomes
+        .into_iter()
+        .try_for_each(|outcome| outcome.map(|_| ()))
 }
 
 async fn delete<K: Object>(
@@ -224,7 +201,7 @@ async fn delete<K: Object>(
     key: Key,
     uid: String,
     propagation: Propagation,
-) -> Result<(), Error> {
+) -> Result<Option<Arc<K>>, Error> {
     let params = delete_params(&uid, propagation);
     let request = resource::<K>(&key.namespace).delete(&key.name, &params);
     let answer = match request {
@@ -233,19 +210,17 @@ async fn delete<K: Object>(
     };
     match answer {
         Ok(answer) => {
-            match still_there::<K>(answer) {
-                Some(object) => {
-                    store.wrote(object);
-                }
-                None => store.removed(key, &uid),
+            let marked = still_there::<K>(answer).map(|object| store.wrote(object));
+            if marked.is_none() {
+                store.removed(key, &uid);
             }
-            Ok(())
+            Ok(marked)
         }
         Err(source) => {
             let error = failed::<K>("delete", key, source);
             // A conflict means that the object of this uid is gone and its name taken again.
             if error.is_not_found() || error.is_conflict() {
-                return Ok(());
+                return Ok(None);
             }
             Err(error)
         }
