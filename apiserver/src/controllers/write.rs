@@ -166,7 +166,7 @@ pub(super) async fn perform<K: Object>(
     };
     match answer {
         Ok(object) => Ok(Some(store.wrote(object))),
-        Err(source) => Err(failed::<K>(verb, key, source)),
+        Err(source) => Err(failure::<K>(verb, key, source)),
     }
 }
 
@@ -217,7 +217,7 @@ async fn delete<K: Object>(
             Ok(marked)
         }
         Err(source) => {
-            let error = failed::<K>("delete", key, source);
+            let error = failure::<K>("delete", key, source);
             // A conflict means that the object of this uid is gone and its name taken again.
             if error.is_not_found() || error.is_conflict() {
                 return Ok(None);
@@ -259,7 +259,7 @@ pub(super) fn delete_params(uid: &str, propagation: Propagation) -> DeleteParams
     }
 }
 
-fn failed<K: Object>(verb: &'static str, key: Key, source: kube::Error) -> Error {
+pub(super) fn failure<K: Object>(verb: &'static str, key: Key, source: kube::Error) -> Error {
     Error {
         verb,
         kind: K::kind(&()).into_owned(),
