@@ -13,6 +13,7 @@ mod pods;
 mod queue;
 mod replicas;
 mod replicaset;
+mod scheduler;
 mod selection;
 mod selector;
 mod store;
@@ -53,6 +54,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     endpoints::spawn(&cluster, &shutdown, &mut tasks);
     replicaset::spawn(&cluster, &shutdown, &mut tasks);
     deployment::spawn(&cluster, &shutdown, &mut tasks);
+    scheduler::spawn(&cluster, &shutdown, &mut tasks);
     reflectors.spawn(&cluster, &shutdown, &mut tasks);
     let _ = config;
     while tasks.join_next().await.is_some() {}

@@ -84,17 +84,13 @@ impl<T: Clone + Debug + Ord + Hash + Send + 'static> Queue<T> {
     {
         let mut running = FuturesUnordered::new();
         loop {
-            let deadline = {
-                let mut state = self.lock();
-                state.promote(Instant::now());
-                while running.len() < CONCURRENCY_MAX
-                    && let Some(key) = state.take()
-                {
-                    let outcome = reconcile(key.clone());
-                    running.push(async move { (key, outcome.await) });
-                }
-                state.deadlines.keys().next().copied()
-            };
+            self.lock().promote(Instant::now());
+            while running.len() < CONCURRENCY_MAX {
+                let Some(key) = self.take() else { break };
+                let outcome = reconcile(key.clone());
+                running.push(async move { (key, outcome.await) });
+            }
+            let deadline = self.lock().deadlines.keys().next().copied();
             let alarm = async {
                 match deadline {
                     Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -135,6 +131,10 @@ impl<T: Clone + Debug + Ord + Hash + Send + 'static> Queue<T> {
                 state.add_at(key, Instant::now() + delay);
             }
         }
+    }
+
+    fn take(&self) -> Option<T> {
+        self.lock().take()
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {

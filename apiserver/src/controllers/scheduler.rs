@@ -42,9 +42,13 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
         if let Some(uid) = old.or(new).and_then(|pod| pod.metadata.uid.as_deref())
             && new.is_none_or(|pod| pods::node_name(pod).is_some())
         {
-            known.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+            known
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(uid);
         }
-        let freed = new.is_none_or(|pod| pods::is_terminal(pod)) && old.is_some_and(|pod| pods::node_name(pod).is_some());
+        let freed = new.is_none_or(|pod| pods::is_terminal(pod))
+            && old.is_some_and(|pod| pods::node_name(pod).is_some());
         if freed || new.is_some_and(|pod| plan::is_waiting(pod)) {
             waiting.add(Waiting);
         }
@@ -52,7 +56,14 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
     let roomier = Arc::clone(&queue);
     cluster.nodes.observe(move |old, new| {
         let shown = |node: Option<&Arc<k8s_openapi::api::core::v1::Node>>| {
-            node.map(|node| (node.metadata.labels.clone(), node.spec.clone(), fit::is_ready(node), fit::allocatable(node)))
+            node.map(|node| {
+                (
+                    node.metadata.labels.clone(),
+                    node.spec.clone(),
+                    fit::is_ready(node),
+                    fit::allocatable(node),
+                )
+            })
         };
         if shown(old) != shown(new) {
             roomier.add(Waiting);
@@ -80,12 +91,19 @@ async fn reconcile(cluster: Arc<Cluster>, assumed: Assumed) -> Result<Next, Erro
         async move {
             match decision {
                 plan::Decision::Bind { pod, node } => bind(cluster, assumed, &pod, node).await,
-                plan::Decision::Wait { pod, reason, message } => wait(cluster, &pod, reason, message).await,
+                plan::Decision::Wait {
+                    pod,
+                    reason,
+                    message,
+                } => wait(cluster, &pod, reason, message).await,
             }
         }
     });
     let outcomes = join_all(outcomes).await;
-    outcomes.into_iter().collect::<Result<(), Error>>().map(|()| Next::OnChange)
+    outcomes
+        .into_iter()
+        .collect::<Result<(), Error>>()
+        .map(|()| Next::OnChange)
 }
 
 async fn bind(cluster: &Cluster, assumed: &Assumed, pod: &Pod, node: String) -> Result<(), Error> {
@@ -112,11 +130,16 @@ async fn bind(cluster: &Cluster, assumed: &Assumed, pod: &Pod, node: String) -> 
     match post_binding(cluster, &key, &binding).await {
         Ok(()) => {
             let message = format!("Successfully assigned {key} to {node}");
-            cluster.recorder.record(COMPONENT, pod, Notice::normal("Scheduled", message));
+            cluster
+                .recorder
+                .record(COMPONENT, pod, Notice::normal("Scheduled", message));
             Ok(())
         }
         Err(source) => {
-            assumed.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+            assumed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&uid);
             let error = failure::<Pod>("bind", key, source);
             if error.is_not_found() {
                 return Ok(());
@@ -138,7 +161,12 @@ async fn post_binding(cluster: &Cluster, key: &Key, binding: &Binding) -> Result
     cluster.client.request::<Value>(request).await.map(|_| ())
 }
 
-async fn wait(cluster: &Cluster, pod: &Pod, reason: &'static str, message: String) -> Result<(), Error> {
+async fn wait(
+    cluster: &Cluster,
+    pod: &Pod,
+    reason: &'static str,
+    message: String,
+) -> Result<(), Error> {
     let told = pods::condition(pod, "PodScheduled").is_some_and(|condition| {
         condition.status == "False"
             && condition.reason.as_deref() == Some(reason)
@@ -151,7 +179,11 @@ async fn wait(cluster: &Cluster, pod: &Pod, reason: &'static str, message: Strin
         let notice = Notice::warning("FailedScheduling", message.clone());
         cluster.recorder.record(COMPONENT, pod, notice);
     }
-    let earlier = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let earlier = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.clone())
+        .unwrap_or_default();
     let mut conditions: Vec<Value> = earlier
         .iter()
         .filter(|condition| condition.type_ != "PodScheduled")

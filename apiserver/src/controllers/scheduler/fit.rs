@@ -1,6 +1,8 @@
 //! Whether a pod may run on a node.
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{
+    Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration,
+};
 
 use crate::controllers::selector;
 
@@ -52,8 +54,13 @@ pub(in super::super) fn fits(pod: &Pod, node: &Node) -> Result<(), Misfit> {
             return Err(Misfit::Unschedulable);
         }
     }
-    let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    let repelled = |taint: &Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !tolerates(tolerations, taint);
+    let taints = spec
+        .and_then(|spec| spec.taints.as_deref())
+        .unwrap_or_default();
+    let repelled = |taint: &Taint| {
+        matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
+            && !tolerates(tolerations, taint)
+    };
     if taints.iter().any(repelled) {
         return Err(Misfit::Tainted);
     }
@@ -62,12 +69,15 @@ pub(in super::super) fn fits(pod: &Pod, node: &Node) -> Result<(), Misfit> {
 
 pub(super) fn tolerations(pod: &Pod) -> &[Toleration] {
     let spec = pod.spec.as_ref();
-    spec.and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default()
+    spec.and_then(|spec| spec.tolerations.as_deref())
+        .unwrap_or_default()
 }
 
 /// Says whether one of `tolerations` bears with `taint`.
 pub(in super::super) fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
-    tolerations.iter().any(|toleration| bears(toleration, taint))
+    tolerations
+        .iter()
+        .any(|toleration| bears(toleration, taint))
 }
 
 /// Says whether `toleration` bears with `taint`.
@@ -82,20 +92,34 @@ pub(in super::super) fn bears(toleration: &Toleration, taint: &Taint) -> bool {
     }
     match toleration.operator.as_deref() {
         Some("Exists") => true,
-        Some("Equal" | "") | None => toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default(),
+        Some("Equal" | "") | None => {
+            toleration.value.as_deref().unwrap_or_default()
+                == taint.value.as_deref().unwrap_or_default()
+        }
         Some(_) => false,
     }
 }
 
 pub(super) fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    let conditions = node
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// What the node says pods may use, as written.
 pub(super) fn allocatable(node: &Node) -> Option<std::collections::BTreeMap<String, String>> {
     let allocatable = node.status.as_ref()?.allocatable.as_ref()?;
-    Some(allocatable.iter().map(|(name, quantity)| (name.clone(), quantity.0.clone())).collect())
+    Some(
+        allocatable
+            .iter()
+            .map(|(name, quantity)| (name.clone(), quantity.0.clone()))
+            .collect(),
+    )
 }
 
 fn matches_node(pod: &Pod, node: &Node) -> bool {
@@ -106,9 +130,20 @@ fn matches_node(pod: &Pod, node: &Node) -> bool {
     {
         return false;
     }
-    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-    required.is_none_or(|required| required.node_selector_terms.iter().any(|term| term_matches(term, node)))
+    let affinity = spec
+        .affinity
+        .as_ref()
+        .and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|a| {
+        a.required_during_scheduling_ignored_during_execution
+            .as_ref()
+    });
+    required.is_none_or(|required| {
+        required
+            .node_selector_terms
+            .iter()
+            .any(|term| term_matches(term, node))
+    })
 }
 
 /// An empty term matches no node.
@@ -119,9 +154,19 @@ fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
         return false;
     }
     let labels = node.metadata.labels.as_ref();
-    let label = |key: &str| labels.and_then(|labels| labels.get(key)).map(String::as_str);
-    let field = |key: &str| node.metadata.name.as_deref().filter(|_| key == "metadata.name");
-    expressions.iter().all(|r| meets(r, label(&r.key))) && fields.iter().all(|r| meets(r, field(&r.key)))
+    let label = |key: &str| {
+        labels
+            .and_then(|labels| labels.get(key))
+            .map(String::as_str)
+    };
+    let field = |key: &str| {
+        node.metadata
+            .name
+            .as_deref()
+            .filter(|_| key == "metadata.name")
+    };
+    expressions.iter().all(|r| meets(r, label(&r.key)))
+        && fields.iter().all(|r| meets(r, field(&r.key)))
 }
 
 fn meets(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
@@ -134,8 +179,12 @@ fn meets(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
         "NotIn" => !value.is_some_and(among),
         "Exists" => value.is_some(),
         "DoesNotExist" => value.is_none(),
-        "Gt" => number().zip(bound()).is_some_and(|(number, bound)| number > bound),
-        "Lt" => number().zip(bound()).is_some_and(|(number, bound)| number < bound),
+        "Gt" => number()
+            .zip(bound())
+            .is_some_and(|(number, bound)| number > bound),
+        "Lt" => number()
+            .zip(bound())
+            .is_some_and(|(number, bound)| number < bound),
         _ => false,
     }
 }
@@ -153,11 +202,13 @@ mod tests {
     }
 
     fn check(spec: Value, expected: Result<(), Misfit>) {
-        let mut full = json!({"containers": [], "tolerations": [{"key": "gpu", "operator": "Exists"}]});
+        let mut full =
+            json!({"containers": [], "tolerations": [{"key": "gpu", "operator": "Exists"}]});
         for (key, value) in spec.as_object().into_iter().flatten() {
             full[key] = value.clone();
         }
-        let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": full})).expect("a pod");
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {}, "spec": full})).expect("a pod");
         assert_eq!(fits(&pod, &node()), expected, "{full}");
     }
 
@@ -169,7 +220,10 @@ mod tests {
     fn selectors_and_affinity_choose_nodes() {
         check(json!({}), Ok(()));
         check(json!({"nodeSelector": {"disk": "ssd"}}), Ok(()));
-        check(json!({"nodeSelector": {"disk": "hdd"}}), Err(Misfit::Selector));
+        check(
+            json!({"nodeSelector": {"disk": "hdd"}}),
+            Err(Misfit::Selector),
+        );
         let named = |name: &str| json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]});
         check(affinity(json!([named("n1")])), Ok(()));
         check(affinity(json!([named("n2")])), Err(Misfit::Selector));
@@ -184,16 +238,32 @@ mod tests {
             ("DoesNotExist", json!([]), false),
         ] {
             let terms = json!([{"matchExpressions": [{"key": "cores", "operator": operator, "values": values}]}]);
-            check(affinity(terms), if expected { Ok(()) } else { Err(Misfit::Selector) });
+            check(
+                affinity(terms),
+                if expected {
+                    Ok(())
+                } else {
+                    Err(Misfit::Selector)
+                },
+            );
         }
     }
 
     #[test]
     fn taints_repel_pods_that_do_not_tolerate_them() {
         check(json!({"tolerations": []}), Err(Misfit::Tainted));
-        check(json!({"tolerations": [{"key": "gpu", "value": "yes"}]}), Ok(()));
-        check(json!({"tolerations": [{"key": "gpu", "value": "no"}]}), Err(Misfit::Tainted));
-        check(json!({"tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoExecute"}]}), Err(Misfit::Tainted));
+        check(
+            json!({"tolerations": [{"key": "gpu", "value": "yes"}]}),
+            Ok(()),
+        );
+        check(
+            json!({"tolerations": [{"key": "gpu", "value": "no"}]}),
+            Err(Misfit::Tainted),
+        );
+        check(
+            json!({"tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoExecute"}]}),
+            Err(Misfit::Tainted),
+        );
         check(json!({"tolerations": [{"operator": "Exists"}]}), Ok(()));
     }
 }

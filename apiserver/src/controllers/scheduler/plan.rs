@@ -37,13 +37,23 @@ pub(super) enum Decision {
 
 /// Says whether the pod waits for this scheduler.
 pub(super) fn is_waiting(pod: &Pod) -> bool {
-    let scheduler = pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref());
-    pods::node_name(pod).is_none() && pods::is_active(pod) && matches!(scheduler, None | Some("" | SCHEDULER))
+    let scheduler = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.scheduler_name.as_deref());
+    pods::node_name(pod).is_none()
+        && pods::is_active(pod)
+        && matches!(scheduler, None | Some("" | SCHEDULER))
 }
 
 /// Places every waiting pod, the most important and then the oldest first.
 pub(super) fn plan(snapshot: &Snapshot<'_>) -> Vec<Decision> {
-    let is_assumed = |pod: &Pod| pod.metadata.uid.as_ref().is_some_and(|uid| snapshot.assumed.contains_key(uid));
+    let is_assumed = |pod: &Pod| {
+        pod.metadata
+            .uid
+            .as_ref()
+            .is_some_and(|uid| snapshot.assumed.contains_key(uid))
+    };
     let mut waiting: Vec<&Arc<Pod>> = snapshot
         .pods
         .iter()
@@ -53,15 +63,28 @@ pub(super) fn plan(snapshot: &Snapshot<'_>) -> Vec<Decision> {
         return Vec::new();
     }
     waiting.sort_by_key(|pod| {
-        let priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
-        (std::cmp::Reverse(priority), pod.metadata.creation_timestamp.as_ref().map(|time| time.0))
+        let priority = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.priority)
+            .unwrap_or(0);
+        (
+            std::cmp::Reverse(priority),
+            pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        )
     });
     let mut load = Load::of(snapshot);
-    waiting.into_iter().map(|pod| place(pod, &mut load)).collect()
+    waiting
+        .into_iter()
+        .map(|pod| place(pod, &mut load))
+        .collect()
 }
 
 fn place(pod: &Arc<Pod>, load: &mut Load) -> Decision {
-    let gates = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
+    let gates = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.scheduling_gates.as_ref());
     if gates.is_some_and(|gates| !gates.is_empty()) {
         return Decision::Wait {
             pod: Arc::clone(pod),
@@ -104,7 +127,10 @@ fn report(nodes: usize, misfits: &BTreeMap<Misfit, usize>) -> String {
     if nodes == 0 {
         return "no nodes available to schedule pods".to_owned();
     }
-    let mut reasons: Vec<String> = misfits.iter().map(|(misfit, count)| format!("{count} {}", misfit.text())).collect();
+    let mut reasons: Vec<String> = misfits
+        .iter()
+        .map(|(misfit, count)| format!("{count} {}", misfit.text()))
+        .collect();
     reasons.sort();
     format!("0/{nodes} nodes are available: {}.", reasons.join(", "))
 }
@@ -125,15 +151,26 @@ impl Wants {
             None => format!("{:?} {:?}", pod.metadata.namespace, pod.metadata.labels),
         };
         let spec = pod.spec.as_ref();
-        let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
+        let containers = spec
+            .map(|spec| spec.containers.as_slice())
+            .unwrap_or_default();
         let requested = |name: &str| -> i128 {
-            let requests = containers.iter().filter_map(|container| container.resources.as_ref()?.requests.as_ref());
-            requests.filter_map(|requests| milli(&requests.get(name)?.0)).sum()
+            let requests = containers
+                .iter()
+                .filter_map(|container| container.resources.as_ref()?.requests.as_ref());
+            requests
+                .filter_map(|requests| milli(&requests.get(name)?.0))
+                .sum()
         };
-        let ports = containers.iter().flat_map(|container| container.ports.iter().flatten());
+        let ports = containers
+            .iter()
+            .flat_map(|container| container.ports.iter().flatten());
         let host_ports = ports.filter_map(|port| {
             let number = port.host_port.filter(|number| *number > 0)?;
-            Some((port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()), number))
+            Some((
+                port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+                number,
+            ))
         });
         Wants {
             group,
@@ -146,7 +183,9 @@ impl Wants {
 
 /// A quantity in thousandths, as far as it can be read.
 fn milli(text: &str) -> Option<i128> {
-    quantity::milli(text)
+    quantity::Quantity::parse(text)
+        .ok()
+        .map(|quantity| quantity.milli_value().into())
 }
 
 struct Load {
@@ -169,26 +208,41 @@ struct NodeLoad {
 impl Load {
     fn of(snapshot: &Snapshot<'_>) -> Load {
         let leaving = |node: &&Arc<Node>| node.metadata.deletion_timestamp.is_some();
-        let nodes = snapshot.nodes.iter().filter(|node| !leaving(node)).map(|node| {
-            let allocatable = fit::allocatable(node).unwrap_or_default();
-            let max = |name: &str| allocatable.get(name).and_then(|text| milli(text));
-            NodeLoad {
-                name: node.metadata.name.clone().unwrap_or_default(),
-                node: Arc::clone(node),
-                pods: 0,
-                pods_max: max("pods").map(|milli| milli / 1000),
-                cpu: 0,
-                cpu_max: max("cpu"),
-                memory: 0,
-                memory_max: max("memory"),
-                groups: HashMap::new(),
-                host_ports: HashSet::new(),
-            }
-        });
-        let mut load = Load { nodes: nodes.collect() };
-        let index: HashMap<String, usize> = load.nodes.iter().enumerate().map(|(i, node)| (node.name.clone(), i)).collect();
+        let nodes = snapshot
+            .nodes
+            .iter()
+            .filter(|node| !leaving(node))
+            .map(|node| {
+                let allocatable = fit::allocatable(node).unwrap_or_default();
+                let max = |name: &str| allocatable.get(name).and_then(|text| milli(text));
+                NodeLoad {
+                    name: node.metadata.name.clone().unwrap_or_default(),
+                    node: Arc::clone(node),
+                    pods: 0,
+                    pods_max: max("pods").map(|milli| milli / 1000),
+                    cpu: 0,
+                    cpu_max: max("cpu"),
+                    memory: 0,
+                    memory_max: max("memory"),
+                    groups: HashMap::new(),
+                    host_ports: HashSet::new(),
+                }
+            });
+        let mut load = Load {
+            nodes: nodes.collect(),
+        };
+        let index: HashMap<String, usize> = load
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(i, node)| (node.name.clone(), i))
+            .collect();
         for pod in snapshot.pods.iter().filter(|pod| !pods::is_terminal(pod)) {
-            let assumed = pod.metadata.uid.as_ref().and_then(|uid| snapshot.assumed.get(uid));
+            let assumed = pod
+                .metadata
+                .uid
+                .as_ref()
+                .and_then(|uid| snapshot.assumed.get(uid));
             let node = pods::node_name(pod).or(assumed.map(String::as_str));
             if let Some(index) = node.and_then(|node| index.get(node)) {
                 load.nodes[*index].add(&Wants::of(pod));
@@ -208,10 +262,16 @@ impl NodeLoad {
         if self.pods_max.is_some_and(|max| pods >= max) {
             return Err(Misfit::TooManyPods);
         }
-        if self.cpu_max.is_some_and(|max| wants.cpu > 0 && self.cpu + wants.cpu > max) {
+        if self
+            .cpu_max
+            .is_some_and(|max| wants.cpu > 0 && self.cpu + wants.cpu > max)
+        {
             return Err(Misfit::Cpu);
         }
-        if self.memory_max.is_some_and(|max| wants.memory > 0 && self.memory + wants.memory > max) {
+        if self
+            .memory_max
+            .is_some_and(|max| wants.memory > 0 && self.memory + wants.memory > max)
+        {
             return Err(Misfit::Memory);
         }
         if !self.host_ports.is_disjoint(&wants.host_ports) {
@@ -243,7 +303,8 @@ fn tolerates_not_ready(pod: &Pod) -> bool {
         ..Default::default()
     };
     let tolerations = fit::tolerations(pod);
-    fit::tolerates(tolerations, &taint("NoSchedule")) && fit::tolerates(tolerations, &taint("NoExecute"))
+    fit::tolerates(tolerations, &taint("NoSchedule"))
+        && fit::tolerates(tolerations, &taint("NoExecute"))
 }
 
 #[cfg(test)]
@@ -268,7 +329,10 @@ mod tests {
     }
 
     fn check(pods: &[Arc<Pod>], nodes: &[Arc<Node>], assumed: &[(&str, &str)], expected: &[&str]) {
-        let assumed = assumed.iter().map(|(uid, node)| ((*uid).to_owned(), (*node).to_owned())).collect();
+        let assumed = assumed
+            .iter()
+            .map(|(uid, node)| ((*uid).to_owned(), (*node).to_owned()))
+            .collect();
         let decisions = plan(&Snapshot {
             pods,
             nodes,
@@ -277,7 +341,10 @@ mod tests {
         let seen: Vec<String> = decisions
             .iter()
             .map(|decision| match decision {
-                Decision::Bind { pod, node } => format!("{} -> {node}", pod.metadata.name.as_deref().unwrap_or_default()),
+                Decision::Bind { pod, node } => format!(
+                    "{} -> {node}",
+                    pod.metadata.name.as_deref().unwrap_or_default()
+                ),
                 Decision::Wait { message, .. } => message.clone(),
             })
             .collect();
@@ -286,8 +353,17 @@ mod tests {
 
     #[test]
     fn pods_of_one_kind_are_spread_over_ready_nodes() {
-        let nodes = [node("a", "True", json!({})), node("b", "True", json!({})), node("c", "False", json!({}))];
-        let pods = [pod("1", json!({})), pod("2", json!({})), pod("3", json!({"nodeName": "a"})), pod("4", json!({}))];
+        let nodes = [
+            node("a", "True", json!({})),
+            node("b", "True", json!({})),
+            node("c", "False", json!({})),
+        ];
+        let pods = [
+            pod("1", json!({})),
+            pod("2", json!({})),
+            pod("3", json!({"nodeName": "a"})),
+            pod("4", json!({})),
+        ];
         check(&pods, &nodes, &[], &["1 -> b", "2 -> a", "4 -> b"]);
         check(&pods, &nodes, &[("1", "b"), ("2", "b")], &["4 -> a"]);
     }
@@ -295,7 +371,12 @@ mod tests {
     #[test]
     fn other_schedulers_pods_are_left_alone() {
         let nodes = [node("a", "True", json!({}))];
-        check(&[pod("1", json!({"schedulerName": "replay"}))], &nodes, &[], &[]);
+        check(
+            &[pod("1", json!({"schedulerName": "replay"}))],
+            &nodes,
+            &[],
+            &[],
+        );
     }
 
     #[test]
@@ -303,22 +384,72 @@ mod tests {
         let one = [pod("1", json!({"nodeSelector": {"disk": "ssd"}}))];
         check(&one, &[], &[], &["no nodes available to schedule pods"]);
         let nodes = [node("a", "True", json!({})), node("b", "True", json!({}))];
-        check(&one, &nodes, &[], &["0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."]);
+        check(
+            &one,
+            &nodes,
+            &[],
+            &["0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."],
+        );
         let gated = [pod("1", json!({"schedulingGates": [{"name": "x"}]}))];
-        check(&gated, &nodes, &[], &["Scheduling is blocked due to non-empty scheduling gates"]);
+        check(
+            &gated,
+            &nodes,
+            &[],
+            &["Scheduling is blocked due to non-empty scheduling gates"],
+        );
     }
 
     #[test]
     fn nodes_take_no_more_than_they_have() {
-        let small = [node("a", "True", json!({"pods": "2", "cpu": "1", "memory": "1Gi"}))];
-        let asking = |name: &str, requests: Value| pod(name, json!({"containers": [{"name": "c", "resources": {"requests": requests}}]}));
-        let cpu = [asking("1", json!({"cpu": "600m"})), asking("2", json!({"cpu": "600m"}))];
-        check(&cpu, &small, &[], &["1 -> a", "0/1 nodes are available: 1 Insufficient cpu."]);
+        let small = [node(
+            "a",
+            "True",
+            json!({"pods": "2", "cpu": "1", "memory": "1Gi"}),
+        )];
+        let asking = |name: &str, requests: Value| {
+            pod(
+                name,
+                json!({"containers": [{"name": "c", "resources": {"requests": requests}}]}),
+            )
+        };
+        let cpu = [
+            asking("1", json!({"cpu": "600m"})),
+            asking("2", json!({"cpu": "600m"})),
+        ];
+        check(
+            &cpu,
+            &small,
+            &[],
+            &["1 -> a", "0/1 nodes are available: 1 Insufficient cpu."],
+        );
         let memory = [asking("1", json!({"memory": "2Gi"}))];
-        check(&memory, &small, &[], &["0/1 nodes are available: 1 Insufficient memory."]);
-        let three = [pod("1", json!({})), pod("2", json!({})), pod("3", json!({}))];
-        check(&three, &small, &[], &["1 -> a", "2 -> a", "0/1 nodes are available: 1 Too many pods."]);
-        let port = |name: &str| pod(name, json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}));
+        check(
+            &memory,
+            &small,
+            &[],
+            &["0/1 nodes are available: 1 Insufficient memory."],
+        );
+        let three = [
+            pod("1", json!({})),
+            pod("2", json!({})),
+            pod("3", json!({})),
+        ];
+        check(
+            &three,
+            &small,
+            &[],
+            &[
+                "1 -> a",
+                "2 -> a",
+                "0/1 nodes are available: 1 Too many pods.",
+            ],
+        );
+        let port = |name: &str| {
+            pod(
+                name,
+                json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}),
+            )
+        };
         let misfit = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.";
         check(&[port("1"), port("2")], &small, &[], &["1 -> a", misfit]);
     }

@@ -102,6 +102,7 @@ impl World {
     }
 
     fn settle(&mut self, pods: Pods) {
+        self.step(pods);
         for _ in 0..50 {
             if !self.step(pods) {
                 return;
