@@ -171,6 +171,7 @@ impl Parts {
 }
 
 async fn serve(server: Server, listener: TcpListener, stop: CancellationToken) -> Result<()> {
-    server.serve(listener, stop).await;
+    let control = server.control(stop.clone());
+    tokio::join!(server.serve(listener, stop.clone()), control);
     Ok(())
 }

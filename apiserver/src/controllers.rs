@@ -3,6 +3,7 @@
 //! Every one observes shared [`stores`](store), plans with a pure function, and applies the plan. None of them touches the
 //! database, a socket of its own, or the clock inside a plan.
 
+mod addresses;
 mod claim;
 mod cluster;
 mod deployment;
@@ -20,11 +21,11 @@ mod store;
 mod template;
 mod write;
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
+
+pub use addresses::{AddressRange, NotARange};
 
 use cluster::Cluster;
 
@@ -37,13 +38,6 @@ pub struct Config {
     pub load_balancer_pool: Vec<AddressRange>,
     /// PEM of the cluster's CA, published in every namespace as `kube-root-ca.crt`.
     pub root_ca: String,
-}
-
-/// Consecutive addresses of one family, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressRange {
-    pub first: IpAddr,
-    pub last: IpAddr,
 }
 
 /// Runs every controller until `shutdown`.

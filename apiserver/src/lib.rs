@@ -109,6 +109,22 @@ impl Server {
         &self.state
     }
 
+    /// Runs the controllers on this server until `shutdown`.
+    pub async fn control(&self, shutdown: CancellationToken) {
+        let config = &self.state.config;
+        let pool = controllers::AddressRange::parse_list(&config.lb_pool).unwrap_or_else(|error| {
+            tracing::warn!(%error, "no load-balancer IPs will be given out");
+            Vec::new()
+        });
+        let user = User::new("system:kube-controller-manager", &["system:masters"]);
+        let config = controllers::Config {
+            cluster_cidrs: config.cluster_cidrs.clone(),
+            load_balancer_pool: pool,
+            root_ca: self.state.pki.authority.pem().to_owned(),
+        };
+        controllers::run(self.client(user), config, shutdown).await;
+    }
+
     /// Answers on `listener` until `shutdown`, then lets requests under way finish.
     pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
         let endpoint = Endpoint {
