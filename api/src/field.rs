@@ -215,8 +215,19 @@ fn with_detail(text: String, detail: &str) -> String {
 fn show(value: &Value) -> String {
     match value {
         Value::String(text) => quote(text),
-        other => other.to_string(),
+        other => go_json(other),
     }
+}
+
+/// JSON as Go prints it: what HTML would take for markup is escaped.
+fn go_json(value: &Value) -> String {
+    value
+        .to_string()
+        .replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029")
 }
 
 /// Shows an object as Go shows a struct without JSON tags; `fields` gives Go's name and ours, in Go's order.
@@ -227,7 +238,7 @@ pub fn show_struct(object: &Value, fields: &[(&str, &str)]) -> String {
         .iter()
         .map(|(shown, field)| match &object[*field] {
             Value::Null => format!("\"{shown}\":\"\""),
-            value => format!("\"{shown}\":{value}"),
+            value => format!("\"{shown}\":{}", go_json(value)),
         })
         .collect();
     format!("{{{}}}", fields.join(","))
@@ -281,6 +292,10 @@ mod tests {
         check(
             Error::not_supported(&Path::new("spec").child("type"), "X", &["A", "B"]),
             r#"spec.type: Unsupported value: "X": supported values: "A", "B""#,
+        );
+        check(
+            Error::invalid(&port, serde_json::json!(["<a>", "b&c"]), ""),
+            r#"spec.ports[0].nodePort: Invalid value: ["\u003ca\u003e","b\u0026c"]"#,
         );
         check(
             Error::forbidden(&Path::new("metadata").child("labels").key("a/b"), "no"),

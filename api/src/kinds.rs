@@ -52,6 +52,8 @@ pub struct Kind {
     pub cells: fn(object: &Value, now_seconds: i64) -> Vec<Value>,
     /// Field selectors beyond `metadata.name` and `metadata.namespace`, with the value an object has there.
     pub selectable: &'static [Selectable],
+    /// What is said of a field that is none of these, where a kind has words of its own for it.
+    pub unknown_field: Option<fn(&str) -> String>,
     /// Set where objects are kept under another row and only shown through this one.
     pub view: Option<View>,
     /// A text for a `Warning: 299` header of every answer about this kind, whatever was asked.
@@ -263,6 +265,7 @@ impl Kind {
             vec![meta::name(object).into(), table::age(object, now_seconds)]
         },
         selectable: &[],
+        unknown_field: None,
         view: None,
         deprecation: None,
     };

@@ -345,13 +345,13 @@ fn check_field(kind: &Kind, field: &str) -> Result<(), Status> {
     if known {
         return Ok(());
     }
-    Err(Status::bad_request(if kind.selectable.is_empty() {
-        let field = quote(field);
-        format!(
-            "{field} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-        )
-    } else {
-        format!("field label not supported: {field}")
+    Err(Status::bad_request(match kind.unknown_field {
+        Some(text) => text(field),
+        None if kind.selectable.is_empty() => format!(
+            "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+            quote(field)
+        ),
+        None => format!("field label not supported: {field}"),
     }))
 }
 

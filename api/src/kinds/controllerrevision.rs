@@ -40,8 +40,7 @@ pub static CONTROLLER_REVISION: Kind = Kind {
     ],
     cells,
     selectable: &[],
-    view: None,
-    deprecation: None,
+    ..Kind::BASE
 };
 
 fn validate_create(revision: &Value) -> Errors {

@@ -57,8 +57,7 @@ pub static CRON_JOB: Kind = Kind {
     ],
     cells,
     selectable: &[],
-    view: None,
-    deprecation: None,
+    ..Kind::BASE
 };
 
 /// A job's name ends in its time of eleven characters.

@@ -64,8 +64,7 @@ pub static DAEMON_SET: Kind = Kind {
     ],
     cells,
     selectable: &[],
-    view: None,
-    deprecation: None,
+    ..Kind::BASE
 };
 
 /// Counts the versions of the template, from the days before revisions.

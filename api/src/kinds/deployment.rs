@@ -55,8 +55,7 @@ pub static DEPLOYMENT: Kind = Kind {
     ],
     cells,
     selectable: &[],
-    view: None,
-    deprecation: None,
+    ..Kind::BASE
 };
 
 fn default(deployment: &mut Value) {

@@ -62,8 +62,13 @@ pub static JOB: Kind = Kind {
     selectable: &[("status.successful", |job| {
         walk::count(job, "status.succeeded").to_string()
     })],
-    view: None,
-    deprecation: None,
+    unknown_field: Some(|field| {
+        format!(
+            "field label {} not supported for Job",
+            crate::field::quote(field)
+        )
+    }),
+    ..Kind::BASE
 };
 
 /// The labels that tie pods to their job, old names and new ones.

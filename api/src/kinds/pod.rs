@@ -79,8 +79,7 @@ pub static POD: Kind = Kind {
             walk::text(pod, "status.nominatedNodeName").to_owned()
         }),
     ],
-    view: None,
-    deprecation: None,
+    ..Kind::BASE
 };
 
 const SUBRESOURCES: &[Subresource] = &[

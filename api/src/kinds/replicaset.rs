@@ -50,8 +50,7 @@ pub static REPLICA_SET: Kind = Kind {
     selectable: &[("status.replicas", |set| {
         walk::count(set, "status.replicas").to_string()
     })],
-    view: None,
-    deprecation: None,
+    ..Kind::BASE
 };
 
 fn default(set: &mut Value) {

@@ -1,12 +1,16 @@
 //! Secret: its types, its keys and size, and that an immutable one stays as it is.
 
+mod pem;
+
 use serde_json::Value;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{Column, Kind, MetadataCheck, Strategy, configmap};
 use crate::{
+    decode,
     field::{Error, Path},
+    go,
     meta::{self, complaints},
     names, table,
     value::{default_to, entries, fields_mut, of_object, put, str_of},
@@ -28,6 +32,7 @@ pub static SECRET: Kind = Kind {
         },
         validate_update,
         metadata_checks: &[MetadataCheck::Update, MetadataCheck::Create],
+        warnings: |new, _| warnings(new).into_iter().collect(),
         ..Strategy::BASE
     },
     columns: &[
@@ -105,14 +110,19 @@ fn validate_json(data: &Value, key: &str, path: &Path) -> Vec<Error> {
         return vec![Error::required(&path, "")];
     };
     let content = STANDARD.decode(encoded).unwrap_or_default();
-    let parsed: Result<Value, _> = serde_json::from_slice(&content);
-    let problem = match parsed {
-        Ok(Value::Object(_) | Value::Null) => return Vec::new(),
-        Ok(_) => "json: cannot unmarshal value into Go value of type map[string]interface {}",
-        Err(error) if error.is_eof() => "unexpected end of JSON input",
-        Err(_) => "invalid character in JSON",
+    let problem = match decode::untyped(&content) {
+        Ok((Value::Object(_) | Value::Null, _)) => return Vec::new(),
+        Ok((other, _)) => format!(
+            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            go::json_name(&other)
+        ),
+        Err(problem) => problem,
     };
-    vec![Error::invalid(&path, "<secret contents redacted>", problem)]
+    vec![Error::invalid(
+        &path,
+        "<secret contents redacted>",
+        &problem,
+    )]
 }
 
 fn validate_update(new: &Value, old: &Value) -> Vec<Error> {
@@ -125,6 +135,15 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Error> {
     errors.extend(configmap::validate_immutable(new, old, &["data"]));
     errors.extend(validate(new));
     errors
+}
+
+fn warnings(secret: &Value) -> Option<String> {
+    let content = |key: &str| {
+        let encoded = str_of(&secret["data"][key]);
+        STANDARD.decode(encoded).unwrap_or_default()
+    };
+    let is_pair = secret["type"] == "kubernetes.io/tls";
+    is_pair.then(|| pem::problem(&content("tls.crt"), &content("tls.key")))?
 }
 
 fn cells(object: &Value, now_seconds: i64) -> Vec<Value> {

@@ -49,8 +49,7 @@ pub static STATEFUL_SET: Kind = Kind {
     ],
     cells,
     selectable: &[],
-    view: None,
-    deprecation: None,
+    ..Kind::BASE
 };
 
 /// What of the spec may change; messages name the fields in this order.
