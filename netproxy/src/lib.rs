@@ -6,3 +6,5 @@
 pub mod announce;
 pub mod dns;
 pub mod nftables;
+#[cfg(test)]
+mod own_netns;

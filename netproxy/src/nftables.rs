@@ -11,6 +11,7 @@ pub mod skeleton;
 pub mod statement;
 pub mod target;
 pub mod text;
+pub mod wire;
 
 use std::{fmt, sync::Arc};
 

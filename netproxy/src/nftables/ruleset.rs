@@ -94,6 +94,8 @@ impl Eq for Rule {}
 pub enum Edit {
     /// Creates the table with its sets and maps.
     AddTable,
+    /// Removes the table and all in it.
+    RemoveTable,
     /// Creates a set of clients.
     AddClientSet(Name),
     /// Creates a chain without rules.

@@ -76,6 +76,7 @@ pub fn render_edits(edits: &[Edit], family: Family) -> String {
                     writeln!(text, "add {keyword} {table} {name} {{ {kind};{flags} }}")
                 })
             }
+            Edit::RemoveTable => writeln!(text, "delete table {table}"),
             Edit::AddClientSet(name) => {
                 let lines = client_set(family).join("; ");
                 writeln!(text, "add set {table} {name} {{ {lines}; }}")

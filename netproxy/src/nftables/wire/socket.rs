@@ -1,0 +1,340 @@
+//! The netlink socket: sends batches, reads dumps, listens for changes by others.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+};
+
+use knarr_netproxy_plan::Family;
+
+use super::{
+    constant::{self as c, SUBSYSTEM},
+    encode::{Batch, address_family},
+    message::{Message, Writer, messages},
+};
+
+/// What the kernel said no to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The socket itself failed.
+    #[error("{step}")]
+    Socket {
+        /// What was tried.
+        step: &'static str,
+        /// The system's reason.
+        #[source]
+        cause: io::Error,
+    },
+    /// Somebody changed the ruleset since it was read.
+    #[error("the ruleset changed meanwhile")]
+    Stale,
+    /// A message of a batch was refused, and with it the batch.
+    #[error("the kernel refused edit {edit:?}: {message}")]
+    Refused {
+        /// The edit's index, if the message belongs to one.
+        edit: Option<usize>,
+        /// The kernel's words, where it has any.
+        message: String,
+        /// The kernel's reason.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// A socket to the nf_tables of the network namespace it was opened in.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    send_buffer_bytes: usize,
+}
+
+const RECEIVE_BYTES: usize = 1 << 16;
+
+impl Socket {
+    /// Opens a socket.
+    ///
+    /// # Errors
+    /// When the kernel has no netfilter netlink, or does not let us use it.
+    pub fn open() -> Result<Self, Error> {
+        let fd = netlink()?;
+        set_option(&fd, libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, 1)?;
+        set_option(&fd, libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1)?;
+        Ok(Self {
+            fd,
+            send_buffer_bytes: 0,
+        })
+    }
+
+    /// Sends a batch, which the kernel applies as a whole or not at all.
+    ///
+    /// # Errors
+    /// The first message that the kernel refused, or `Stale`.
+    pub fn commit(&mut self, batch: &Batch) -> Result<(), Error> {
+        let wanted = batch.bytes.len() * 2 + RECEIVE_BYTES;
+        if self.send_buffer_bytes < wanted {
+            let bytes = i32::try_from(wanted).unwrap_or(i32::MAX);
+            set_option(&self.fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes)?;
+            set_option(&self.fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)?;
+            self.send_buffer_bytes = wanted;
+        }
+        send(&self.fd, &batch.bytes)?;
+        // The kernel runs a batch inside `sendmsg`: every refusal is queued when it returns.
+        let mut refusal = None;
+        while let Some(bytes) = receive(&self.fd, libc::MSG_DONTWAIT)? {
+            for message in messages(&bytes) {
+                let error = refused(&message, batch);
+                refusal = refusal.or(error);
+            }
+        }
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// The number of the ruleset's present generation.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn generation(&mut self) -> Result<u32, Error> {
+        let mut writer = Writer::default();
+        let kind = SUBSYSTEM << 8 | c::message::GETGENERATION;
+        let open = writer.start(kind, libc::NLM_F_REQUEST as u16, 1, 0, 0);
+        writer.finish(open);
+        send(&self.fd, &writer.bytes)?;
+        let mut generation = None;
+        while generation.is_none() {
+            let Some(bytes) = receive(&self.fd, 0)? else {
+                break;
+            };
+            for message in messages(&bytes) {
+                check(&message)?;
+                generation = generation.or(message.attributes().number(c::generation::ID));
+            }
+        }
+        generation.ok_or_else(|| socket_error("ask for the generation"))
+    }
+
+    /// Hands every message of a dump to `each`.
+    pub(super) fn dump(
+        &mut self,
+        kind: u16,
+        family: Family,
+        filter: impl FnOnce(&mut Writer),
+        mut each: impl FnMut(Message<'_>),
+    ) -> Result<(), Error> {
+        let mut writer = Writer::default();
+        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+        let family = address_family(family);
+        let open = writer.start(SUBSYSTEM << 8 | kind, flags, 1, family, 0);
+        filter(&mut writer);
+        writer.finish(open);
+        send(&self.fd, &writer.bytes)?;
+        loop {
+            let Some(bytes) = receive(&self.fd, 0)? else {
+                continue;
+            };
+            for message in messages(&bytes) {
+                if message.kind == libc::NLMSG_DONE as u16 {
+                    return Ok(());
+                }
+                check(&message)?;
+                if message.flags & libc::NLM_F_DUMP_INTR as u16 != 0 {
+                    self.drain_dump()?;
+                    return Err(Error::Stale);
+                }
+                each(message);
+            }
+        }
+    }
+
+    /// Reads an interrupted dump to its end, so that the next question gets its own answer.
+    fn drain_dump(&mut self) -> Result<(), Error> {
+        while receive(&self.fd, libc::MSG_DONTWAIT)?.is_some() {}
+        Ok(())
+    }
+}
+
+/// A socket that hears of every new generation of the ruleset.
+#[derive(Debug)]
+pub struct Watch {
+    fd: OwnedFd,
+}
+
+impl Watch {
+    /// Subscribes to changes of the ruleset.
+    ///
+    /// # Errors
+    /// When the kernel does not let us listen.
+    pub fn open() -> Result<Self, Error> {
+        const GROUP_NFTABLES: i32 = 7;
+        let fd = netlink()?;
+        set_option(
+            &fd,
+            libc::SOL_NETLINK,
+            libc::NETLINK_ADD_MEMBERSHIP,
+            GROUP_NFTABLES,
+        )?;
+        Ok(Self { fd })
+    }
+
+    /// The newest generation announced since the last call, if any.
+    ///
+    /// # Errors
+    /// When the socket fails. A socket that overflowed reports `u32::MAX`, which is nobody's own.
+    pub fn newest(&self) -> Result<Option<u32>, Error> {
+        let mut newest = None;
+        loop {
+            match receive(&self.fd, libc::MSG_DONTWAIT) {
+                Ok(None) => return Ok(newest),
+                Ok(Some(bytes)) => {
+                    let kind = SUBSYSTEM << 8 | c::message::NEWGENERATION;
+                    let generations = messages(&bytes).filter(|message| message.kind == kind);
+                    let ids = generations.filter_map(|m| m.attributes().number(c::generation::ID));
+                    newest = ids.last().or(newest);
+                }
+                Err(Error::Socket { cause, .. }) if cause.raw_os_error() == Some(libc::ENOBUFS) => {
+                    newest = Some(u32::MAX);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl AsRawFd for Watch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn socket_error(step: &'static str) -> Error {
+    Error::Socket {
+        step,
+        cause: io::Error::last_os_error(),
+    }
+}
+
+fn netlink() -> Result<OwnedFd, Error> {
+    // SAFETY: `socket` takes no pointers.
+    let fd = unsafe {
+        libc::socket(
+            libc::AF_NETLINK,
+            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+            libc::NETLINK_NETFILTER,
+        )
+    };
+    if fd < 0 {
+        return Err(socket_error("open a netfilter socket"));
+    }
+    // SAFETY: `fd` is open, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn set_option(fd: &OwnedFd, level: i32, option: i32, value: i32) -> Result<(), Error> {
+    let length = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: `value` is an `i32` that outlives the call, and `length` is its size.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            length,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(socket_error("set up the netfilter socket"))
+    }
+}
+
+fn send(fd: &OwnedFd, bytes: &[u8]) -> Result<(), Error> {
+    // SAFETY: `bytes` is valid for its length during the call.
+    let sent = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
+    if sent < 0 {
+        Err(socket_error("send to netfilter"))
+    } else {
+        Ok(())
+    }
+}
+
+/// One datagram, or nothing when there is none and the flags say not to wait.
+fn receive(fd: &OwnedFd, flags: i32) -> Result<Option<Vec<u8>>, Error> {
+    let mut bytes = vec![0; RECEIVE_BYTES];
+    // SAFETY: `bytes` is writable for its length during the call.
+    let received = unsafe {
+        libc::recv(
+            fd.as_raw_fd(),
+            bytes.as_mut_ptr().cast(),
+            bytes.len(),
+            flags,
+        )
+    };
+    match usize::try_from(received) {
+        Ok(length) => {
+            bytes.truncate(length);
+            Ok(Some(bytes))
+        }
+        Err(_) => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            cause => Err(Error::Socket {
+                step: "receive from netfilter",
+                cause,
+            }),
+        },
+    }
+}
+
+/// The code and words of an error message; nothing for an acknowledgement.
+fn error_of(message: &Message<'_>) -> Option<(io::Error, String)> {
+    const ORIGINAL_HEADER: usize = 16;
+    const MESSAGE_TEXT: u16 = 1;
+    if message.kind != libc::NLMSG_ERROR as u16 {
+        return None;
+    }
+    let code = message
+        .body
+        .get(..4)?
+        .try_into()
+        .ok()
+        .map(i32::from_ne_bytes)?;
+    if code == 0 {
+        return None;
+    }
+    let attributes = message.body.get(4 + ORIGINAL_HEADER..).unwrap_or_default();
+    let words = super::message::Attributes(attributes)
+        .text(MESSAGE_TEXT)
+        .unwrap_or_default();
+    Some((io::Error::from_raw_os_error(-code), words.to_owned()))
+}
+
+fn refused(message: &Message<'_>, batch: &Batch) -> Option<Error> {
+    let (cause, words) = error_of(message)?;
+    if cause.raw_os_error() == Some(libc::ERESTART) {
+        return Some(Error::Stale);
+    }
+    let index = usize::try_from(message.sequence).ok();
+    let edit = index.and_then(|index| batch.edits.get(index).copied().flatten());
+    Some(Error::Refused {
+        edit,
+        message: words,
+        cause,
+    })
+}
+
+fn check(message: &Message<'_>) -> Result<(), Error> {
+    match error_of(message) {
+        Some((cause, words)) => Err(Error::Refused {
+            edit: None,
+            message: words,
+            cause,
+        }),
+        None => Ok(()),
+    }
+}
