@@ -83,8 +83,10 @@ pub enum Scope {
 pub enum Durability {
     /// SQLite; acknowledged after commit.
     Disk,
-    /// Memory only, for what is re-made constantly: events and leases.
+    /// Memory only, for what is re-made constantly: leases.
     Memory,
+    /// Memory only, and gone that long after its last change: events.
+    Expiring { seconds: u32 },
 }
 
 /// A subresource as discovery lists it.

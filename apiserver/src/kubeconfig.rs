@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use crate::{
     auth::User,
     config::Config,
-    pki::{self, Pki, write_secret},
+    pki::{self, Loss, Pki, write_secret},
     tokens::Tokens,
 };
 
@@ -38,7 +38,7 @@ pub(crate) fn ensure(config: &Config, pki: &Pki, tokens: &mut Tokens) -> Result<
     if wanted == present {
         return Ok(());
     }
-    write_secret(&path, &wanted)
+    write_secret(&path, &wanted, Loss::Harmless)
 }
 
 /// Where a client on this machine reaches the server.

@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 
 pub use self::authority::{Authority, Role};
-pub(crate) use self::files::{read_or_create, write_secret};
+pub(crate) use self::files::{Loss, read_or_create, write_secret};
 use crate::config::Config;
 
 /// Why keys or certificates cannot be had.
@@ -109,13 +109,13 @@ fn identity(
     let kept = std::fs::read_to_string(&certificate_path)
         .ok()
         .zip(std::fs::read_to_string(&key_path).ok())
-        .filter(|(certificate, _)| authority.still_good(certificate, role));
+        .filter(|(certificate, key)| authority.still_good(certificate, key, role));
     if let Some((certificate, key)) = kept {
         return Ok(Identity { certificate, key });
     }
     let identity = authority.issue(role)?;
-    write_secret(&key_path, &identity.key)?;
-    write_secret(&certificate_path, &identity.certificate)?;
+    write_secret(&key_path, &identity.key, Loss::Harmless)?;
+    write_secret(&certificate_path, &identity.certificate, Loss::Harmless)?;
     Ok(identity)
 }
 

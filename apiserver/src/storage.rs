@@ -6,6 +6,8 @@
 mod cache;
 mod claims;
 mod disk;
+mod document;
+mod expiry;
 mod watch;
 mod writer;
 
@@ -22,8 +24,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use knarr_api::{kinds::Kind, status::Status};
-use serde::Deserialize;
+use knarr_api::{kinds::Kind, meta, status::Status};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
@@ -107,26 +108,29 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Reads uid and labels out of the document.
-    fn new(key: Key, revision: Revision, document: Vec<u8>) -> Result<Self, serde_json::Error> {
-        #[derive(Deserialize)]
-        struct Object {
-            metadata: Metadata,
+    /// `object` as it is stored at `revision`.
+    fn new(key: Key, revision: Revision, object: &Value) -> Self {
+        let labels = meta::labels(object).into_iter().flatten();
+        let text =
+            |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+        Stored {
+            key,
+            revision,
+            uid: meta::uid(object).to_owned(),
+            labels: labels.filter_map(text).collect(),
+            document: document::write(object, revision),
         }
-        #[derive(Deserialize)]
-        struct Metadata {
-            #[serde(default)]
-            uid: String,
-            #[serde(default)]
-            labels: Option<BTreeMap<String, String>>,
-        }
-        let Object { metadata } = serde_json::from_slice(&document)?;
+    }
+
+    /// A stored object as it was read from disk.
+    fn read(key: Key, revision: Revision, document: &[u8]) -> Result<Self, serde_json::Error> {
+        let document::Metadata { uid, labels } = document::metadata(document)?;
         Ok(Stored {
             key,
             revision,
-            uid: metadata.uid,
-            labels: metadata.labels.unwrap_or_default(),
-            document: Bytes::from(document.into_boxed_slice()),
+            uid,
+            labels,
+            document: Bytes::copy_from_slice(document),
         })
     }
 
@@ -209,8 +213,6 @@ pub enum CommitError {
     Claimed(Claim),
     #[error("{0} is not a kind this store keeps")]
     UnknownKind(Key),
-    #[error("{0} is not a Kubernetes object: {1}")]
-    Malformed(Key, String),
     #[error("no space left for the database")]
     DiskFull,
     #[error("cannot write the database: {0}")]
@@ -233,7 +235,6 @@ impl CommitError {
             CommitError::DiskFull => Status::failure(507, "InsufficientStorage", format!("{self}")),
             CommitError::Claimed(_)
             | CommitError::UnknownKind(_)
-            | CommitError::Malformed(..)
             | CommitError::Disk(_)
             | CommitError::Closed => Status::internal(self),
         }

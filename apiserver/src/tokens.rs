@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     auth::User,
-    pki::{self, Pki, hex, read_or_create, write_secret},
+    pki::{self, Loss, Pki, hex, read_or_create, write_secret},
 };
 
 /// Static bearer tokens, by hash.
@@ -43,7 +43,7 @@ impl Tokens {
         self.users.retain(|_, other| other.name != user.name);
         self.users.insert(hash(&token), user);
         let lines: String = self.users.iter().map(|(h, u)| print(h, u)).collect();
-        write_secret(&tokens_path(data_dir), &lines)?;
+        write_secret(&tokens_path(data_dir), &lines, Loss::Fatal)?;
         Ok(token)
     }
 }

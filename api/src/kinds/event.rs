@@ -13,7 +13,7 @@ pub static EVENT: Kind = Kind {
     plural: "events",
     singular: "event",
     short_names: &["ev"],
-    durability: Durability::Memory,
+    durability: Durability::Expiring { seconds: 3600 },
     strategy: Strategy {
         validate_name: names::path_segment,
         validate_create: validation::validate_core,
@@ -34,7 +34,7 @@ pub static EVENTS_V1: Kind = Kind {
     plural: "events",
     singular: "event",
     short_names: &["ev"],
-    durability: Durability::Memory,
+    durability: Durability::Expiring { seconds: 3600 },
     strategy: Strategy {
         validate_create: |event| validation::validate_new(&core(event)),
         validate_update: |new, old| validation::validate_change(&core(new), &core(old)),

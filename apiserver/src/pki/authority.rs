@@ -90,8 +90,11 @@ impl Authority {
         Ok(request.signed_by(&self.issuer)?.pem())
     }
 
-    /// Whether `pem` is ours, for `role`, and good for a while.
-    pub(super) fn still_good(&self, pem: &str, role: &Role) -> bool {
+    /// Whether `pem` is ours, of `key`, for `role`, and good for a while.
+    pub(super) fn still_good(&self, pem: &str, key: &str, role: &Role) -> bool {
+        let Ok(key) = KeyPair::from_pem(key) else {
+            return false;
+        };
         let Some(der) = parse_pem(pem) else {
             return false;
         };
@@ -105,6 +108,7 @@ impl Authority {
         certificate
             .verify_signature(Some(authority.public_key()))
             .is_ok()
+            && certificate.public_key().subject_public_key.data == key.public_key_raw()
             && left > RENEWAL_MARGIN.as_secs() as i64
             && names(&certificate) == role.names()
     }

@@ -18,8 +18,15 @@ pub(crate) fn create_directory(path: &Path) -> Result<(), Error> {
     fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed)
 }
 
-/// Replaces `path` in one step, and returns when it would survive a power cut.
-pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), Error> {
+/// Whether a file that a power cut takes can be made again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    Harmless,
+    Fatal,
+}
+
+/// Replaces `path` in one step; where its loss is fatal, returns when it would survive a power cut.
+pub(crate) fn write_secret(path: &Path, text: &str, loss: Loss) -> Result<(), Error> {
     let write = || {
         let temporary = path.with_extension("tmp");
         let mut file = OpenOptions::new()
@@ -29,7 +36,9 @@ pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), Error> {
             .mode(0o600)
             .open(&temporary)?;
         file.write_all(text.as_bytes())?;
-        file.sync_data()?;
+        if loss == Loss::Fatal {
+            file.sync_all()?;
+        }
         fs::rename(&temporary, path)
     };
     write().map_err(|source| Error::Write {
@@ -47,7 +56,7 @@ pub(crate) fn read_or_create<E: From<Error>>(
         Ok(text) => Ok(text),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let text = make()?;
-            write_secret(path, &text)?;
+            write_secret(path, &text, Loss::Fatal)?;
             Ok(text)
         }
         Err(source) => {

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use knarr_api::kinds::Kind;
+use knarr_api::kinds::{Durability, Kind};
 use tokio::sync::watch;
 
 use super::{
@@ -19,6 +19,8 @@ use super::{
 const LOG_EVENTS_MAX: usize = 20_000;
 /// Bytes of documents that only a kind's log keeps alive.
 const LOG_BYTES_MAX: usize = 8 << 20;
+/// The same for kinds that are written again and again, of which nobody reads old states.
+const MEMORY_LOG_BYTES_MAX: usize = 1 << 20;
 
 /// All kinds, the claims, and the latest published revision.
 pub(super) struct Cache {
@@ -45,7 +47,10 @@ impl Cache {
             .map(|kind| {
                 let place = (kind.group, kind.plural);
                 let objects = rows.remove(&place).unwrap_or_default();
-                (place, Arc::new(KindCache::new(objects, revision)))
+                (
+                    place,
+                    Arc::new(KindCache::new(objects, revision, log_bytes_max(kind))),
+                )
             })
             .collect();
         Cache {
@@ -128,6 +133,13 @@ impl Cache {
     }
 }
 
+fn log_bytes_max(kind: &Kind) -> usize {
+    match kind.durability {
+        Durability::Disk => LOG_BYTES_MAX,
+        Durability::Memory | Durability::Expiring { .. } => MEMORY_LOG_BYTES_MAX,
+    }
+}
+
 /// What happens to a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hold {
@@ -148,18 +160,20 @@ struct KindState {
     objects: Objects,
     log: VecDeque<Event>,
     log_bytes: usize,
+    log_bytes_max: usize,
     /// The log holds every change after this revision.
     floor: Revision,
     latest: Revision,
 }
 
 impl KindCache {
-    fn new(objects: Objects, revision: Revision) -> Self {
+    fn new(objects: Objects, revision: Revision, log_bytes_max: usize) -> Self {
         KindCache {
             state: RwLock::new(KindState {
                 objects,
                 log: VecDeque::new(),
                 log_bytes: 0,
+                log_bytes_max,
                 floor: revision,
                 latest: revision,
             }),
@@ -219,7 +233,7 @@ impl KindState {
     }
 
     fn trim(&mut self) {
-        while self.log.len() > LOG_EVENTS_MAX || self.log_bytes > LOG_BYTES_MAX {
+        while self.log.len() > LOG_EVENTS_MAX || self.log_bytes > self.log_bytes_max {
             let Some(oldest) = self.log.pop_front() else {
                 return;
             };

@@ -5,6 +5,7 @@ use std::{
     fs::{File, TryLockError},
     io,
     net::IpAddr,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -16,18 +17,13 @@ use futures_util::TryStreamExt;
 use knarr_api::kinds::Kind;
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection,
-    migrate::{Migration, MigrationType, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
 
 use super::{Claim, Claims, Key, Owner, Revision, Stored};
 
-/// Every migration, in order.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(
-    1,
-    "objects",
-    include_str!("../../../migrations/0001_objects.sql"),
-)];
+/// Every migration, in order; the database's `user_version` counts those it has had.
+const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/0001_objects.sql")];
 
 /// Revisions reserved on disk at once; a restart skips what is left of them.
 const RESERVED_REVISIONS: u64 = 10_000;
@@ -57,8 +53,10 @@ pub enum OpenError {
     Migrate {
         path: PathBuf,
         #[source]
-        source: sqlx::migrate::MigrateError,
+        source: sqlx::Error,
     },
+    #[error("database {} was written by a newer knarr", .0.display())]
+    Newer(PathBuf),
     #[error("cannot read database {}", path.display())]
     Read {
         path: PathBuf,
@@ -116,6 +114,7 @@ impl Database {
     ) -> Result<(Database, Contents), OpenError> {
         let lock = lock(directory)?;
         let path = directory.join("knarr.db");
+        create_private(&path)?;
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true)
@@ -127,8 +126,10 @@ impl Database {
             Ok(connection) => connection,
             Err(source) => return Err(OpenError::Database { path, source }),
         };
-        if let Err(source) = migrate(&mut connection).await {
-            return Err(OpenError::Migrate { path, source });
+        match migrate(&mut connection).await {
+            Ok(Schema::Current) => {}
+            Ok(Schema::Newer) => return Err(OpenError::Newer(path)),
+            Err(source) => return Err(OpenError::Migrate { path, source }),
         }
         let contents = match read(&mut connection, kinds).await {
             Ok(contents) => contents,
@@ -252,15 +253,43 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
-async fn migrate(connection: &mut SqliteConnection) -> Result<(), sqlx::migrate::MigrateError> {
-    let migrations = MIGRATIONS
-        .iter()
-        .map(|&(version, name, sql)| {
-            let sql = sqlx::SqlStr::from_static(sql);
-            Migration::new(version, name.into(), MigrationType::Simple, sql, false)
-        })
-        .collect();
-    Migrator::with_migrations(migrations).run(connection).await
+/// What the database's tables are to this release.
+enum Schema {
+    Current,
+    Newer,
+}
+
+/// Runs the migrations that are missing, each in a transaction of its own.
+async fn migrate(connection: &mut SqliteConnection) -> Result<Schema, sqlx::Error> {
+    let done: i64 = sqlx::query("PRAGMA user_version")
+        .fetch_one(&mut *connection)
+        .await?
+        .try_get(0)?;
+    let done = usize::try_from(done).unwrap_or(usize::MAX);
+    if done > MIGRATIONS.len() {
+        return Ok(Schema::Newer);
+    }
+    for (index, sql) in MIGRATIONS.iter().enumerate().skip(done) {
+        let version = index + 1;
+        let script = format!("BEGIN; {sql}; PRAGMA user_version = {version}; COMMIT;");
+        sqlx::raw_sql(AssertSqlSafe(script))
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(Schema::Current)
+}
+
+/// The log and index beside the database take over its mode, and all three hold Secrets.
+fn create_private(path: &Path) -> Result<(), OpenError> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(OpenError::Directory {
+            path: path.to_owned(),
+            source,
+        }),
+    }
 }
 
 async fn read(
@@ -294,8 +323,7 @@ async fn read(
 
 fn stored(kind: &'static Kind, row: &SqliteRow) -> Result<Stored, sqlx::Error> {
     let key = Key::new(kind, row.try_get::<&str, _>(1)?, row.try_get::<&str, _>(2)?);
-    let document: &[u8] = row.try_get(4)?;
-    Stored::new(key, from_sql(row.try_get(3)?), document.to_vec())
+    Stored::read(key, from_sql(row.try_get(3)?), row.try_get(4)?)
         .map_err(|error| sqlx::Error::Decode(error.into()))
 }
 

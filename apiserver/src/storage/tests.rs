@@ -12,7 +12,8 @@ use super::*;
 
 static WIDGETS: Kind = kind("widgets", Durability::Disk);
 static PULSES: Kind = kind("pulses", Durability::Memory);
-static KINDS: &[&Kind] = &[&WIDGETS, &PULSES];
+static SPARKS: Kind = kind("sparks", Durability::Expiring { seconds: 1 });
+static KINDS: &[&Kind] = &[&WIDGETS, &PULSES, &SPARKS];
 
 const fn kind(plural: &'static str, durability: Durability) -> Kind {
     Kind {
@@ -201,4 +202,26 @@ async fn a_claim_has_one_owner() {
         store.claims().node_port(30007).map(|o| o.name.clone()),
         Some("b".into())
     );
+}
+
+#[tokio::test]
+async fn expiring_objects_go_when_they_were_not_written_for_long_enough() {
+    let directory = Directory::new();
+    let store = reopen(&directory).await;
+    let spark = |value| vec![put(key(&SPARKS, "s"), Expect::Any, value)];
+    let start = std::time::Instant::now();
+    let mut watch = store.watch(&SPARKS, store.revision()).unwrap();
+    store.commit(spark(1)).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    store.commit(spark(2)).await.unwrap();
+    let mut changes = Vec::new();
+    for _ in 0..3 {
+        changes.push(watch.next().await.unwrap().change);
+    }
+    assert_eq!(changes, [Change::Added, Change::Modified, Change::Deleted]);
+    assert!(
+        start.elapsed().as_millis() >= 1300,
+        "its first write counted"
+    );
+    assert!(store.get(&key(&SPARKS, "s")).is_none());
 }

@@ -4,12 +4,17 @@ use std::{collections::HashMap, sync::Arc};
 
 use knarr_api::kinds::Durability;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{
     Change, Claim, CommitError, Event, Expect, Key, Owner, Revision, Stored, Write,
     cache::{Cache, Hold},
     disk::{Batch, Database},
+    document,
+    expiry::Expiry,
 };
 
 /// A commit waiting for the writer.
@@ -29,62 +34,92 @@ pub(super) async fn run(
     mut database: Database,
     mut queue: mpsc::Receiver<Request>,
 ) {
-    let mut revision = cache.revision();
+    let mut writer = Writer {
+        revision: cache.revision(),
+        cache,
+        database,
+        expiry: Expiry::default(),
+    };
     let mut requests = Vec::with_capacity(BATCH_COMMITS_MAX);
-    while queue.recv_many(&mut requests, BATCH_COMMITS_MAX).await > 0 {
+    loop {
+        let expiry = writer.expiry.next(Instant::now());
+        let received = tokio::select! {
+            received = queue.recv_many(&mut requests, BATCH_COMMITS_MAX) => received,
+            () = sleep_until(expiry) => {
+                writer.expire().await;
+                continue;
+            }
+        };
+        if received == 0 {
+            break;
+        }
         let (commits, answers): (Vec<_>, Vec<_>) = requests
             .drain(..)
             .map(|request| (request.writes, request.answer))
             .unzip();
-        let results = commit_all(&cache, &mut database, &mut revision, commits).await;
+        let results = writer.commit_all(commits).await;
         for (answer, result) in answers.into_iter().zip(results) {
             // Whoever asked may have gone; the commit stands.
             let _ = answer.send(result);
         }
     }
-    database.close().await;
+    writer.database.close().await;
 }
 
-/// One transaction for all; when the disk refuses it, one for each, so that a bad commit fails alone.
-async fn commit_all(
-    cache: &Cache,
-    database: &mut Database,
-    revision: &mut Revision,
-    commits: Vec<Vec<Write>>,
-) -> Vec<Answer> {
-    let mut plan = Plan::new(cache, *revision);
-    let mut answers: Vec<Answer> = commits.iter().map(|writes| plan.add(writes)).collect();
-    let Err(error) = perform(cache, database, revision, plan).await else {
-        return answers;
-    };
-    if commits.len() == 1 {
-        return vec![Err(error)];
+async fn sleep_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
     }
-    answers.clear();
-    for writes in &commits {
-        let mut plan = Plan::new(cache, *revision);
-        let answer = plan.add(writes);
-        let performed = perform(cache, database, revision, plan).await;
-        answers.push(performed.and(answer));
-    }
-    answers
 }
 
-async fn perform(
-    cache: &Cache,
-    database: &mut Database,
-    revision: &mut Revision,
-    plan: Plan<'_>,
-) -> Result<(), CommitError> {
-    let reached = plan.revision;
-    let (batch, events, claims) = plan.finish();
-    if let Err(error) = database.apply(&batch).await {
-        tracing::error!(%error, "writing the database");
-        return Err(CommitError::from_disk(&error));
+struct Writer {
+    cache: Arc<Cache>,
+    database: Database,
+    revision: Revision,
+    expiry: Expiry,
+}
+
+impl Writer {
+    /// One transaction for all; when the disk refuses it, one for each, so that a bad commit fails alone.
+    async fn commit_all(&mut self, commits: Vec<Vec<Write>>) -> Vec<Answer> {
+        let cache = self.cache.clone();
+        let mut plan = Plan::new(&cache, self.revision);
+        let answers: Vec<Answer> = commits.iter().map(|writes| plan.add(writes)).collect();
+        let Err(error) = self.perform(plan).await else {
+            return answers;
+        };
+        if commits.len() == 1 {
+            return vec![Err(error)];
+        }
+        let mut answers = Vec::with_capacity(commits.len());
+        for writes in &commits {
+            let mut plan = Plan::new(&cache, self.revision);
+            let answer = plan.add(writes);
+            let performed = self.perform(plan).await;
+            answers.push(performed.and(answer));
+        }
+        answers
     }
-    *revision = reached;
-    cache.publish(events, &claims);
-    Ok(())
+
+    async fn perform(&mut self, plan: Plan<'_>) -> Result<(), CommitError> {
+        let reached = plan.revision;
+        let (batch, events, claims) = plan.finish();
+        if let Err(error) = self.database.apply(&batch).await {
+            tracing::error!(%error, "writing the database");
+            return Err(CommitError::from_disk(&error));
+        }
+        self.revision = reached;
+        self.expiry.note(&events, Instant::now());
+        self.cache.publish(events, &claims);
+        Ok(())
+    }
+
+    async fn expire(&mut self) {
+        let due = self.expiry.take_due(Instant::now());
+        // What was written again since is not at the noted revision, and stays.
+        self.commit_all(due).await;
+    }
 }
 
 impl CommitError {
@@ -254,15 +289,12 @@ impl Step<'_, '_> {
     fn put(&mut self, key: &Key, expect: Expect, object: &Value) -> Result<(), CommitError> {
         let previous = self.expected(key, expect)?;
         if let Some(previous) = &previous
-            && serialise(object, previous.revision) == previous.document
+            && document::write(object, previous.revision) == previous.document
         {
             self.answer.push(previous.clone());
             return Ok(());
         }
-        let revision = self.next_revision();
-        let document = serialise(object, revision);
-        let stored = Stored::new(key.clone(), revision, document)
-            .map_err(|error| CommitError::Malformed(key.clone(), error.to_string()))?;
+        let stored = Stored::new(key.clone(), self.next_revision(), object);
         let change = match previous {
             Some(_) => Change::Modified,
             None => Change::Added,
@@ -276,14 +308,7 @@ impl Step<'_, '_> {
         let Some(previous) = self.expected(key, expect)? else {
             return Ok(());
         };
-        let revision = self.next_revision();
-        let last = Stored {
-            key: key.clone(),
-            revision,
-            uid: previous.uid.clone(),
-            labels: previous.labels.clone(),
-            document: serialise(&previous.object(), revision).into(),
-        };
+        let last = Stored::new(key.clone(), self.next_revision(), &previous.object());
         self.record(Change::Deleted, last, Some(previous));
         Ok(())
     }
@@ -353,14 +378,4 @@ impl Step<'_, '_> {
     fn next_revision(&self) -> Revision {
         Revision(self.plan.revision.0 + self.events.len() as u64 + 1)
     }
-}
-
-/// The JSON that is stored: `object` with its resourceVersion.
-fn serialise(object: &Value, revision: Revision) -> Vec<u8> {
-    let mut object = object.clone();
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.insert("resourceVersion".into(), revision.to_string().into());
-    }
-    // A Value always serialises; there is no other way for this to be empty.
-    serde_json::to_vec(&object).unwrap_or_default()
 }
