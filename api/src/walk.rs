@@ -1,8 +1,10 @@
 //! Reads and fills JSON objects by dotted path, treating what is missing as Go treats its zero value.
 //!
-//! Knows no kind; never panics on a shape it did not expect.
+//! Builds on [`value`], which looks at one value at a time. Knows no kind; never panics on a shape it did not expect.
 
 use serde_json::{Map, Value};
+
+use crate::value;
 
 /// The value at `a.b.c`, or null.
 pub fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
@@ -13,7 +15,7 @@ pub fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
 
 /// The text at a path, empty if there is none.
 pub fn text<'a>(value: &'a Value, path: &str) -> &'a str {
-    at(value, path).as_str().unwrap_or_default()
+    value::str_of(at(value, path))
 }
 
 /// The integer at a path.
@@ -38,35 +40,21 @@ pub fn has(value: &Value, path: &str) -> bool {
 
 /// The elements of the list at a path.
 pub fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
-    at(value, path).as_array().map_or(&[], Vec::as_slice)
+    value::items(at(value, path))
 }
 
 /// The entries of the map at a path, in order of their keys.
 pub fn entries<'a>(value: &'a Value, path: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
-    at(value, path)
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| (key.as_str(), value))
+    value::entries(at(value, path))
 }
 
 /// The map at a path, made if nothing or something else stands there.
 pub fn object_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut Map<String, Value> {
-    let mut map = as_object(value);
+    let mut map = value::of_object(value);
     for name in path.split('.').filter(|name| !name.is_empty()) {
-        map = as_object(map.entry(name).or_insert(Value::Null));
+        map = value::of_object(map.entry(name).or_insert(Value::Null));
     }
     map
-}
-
-fn as_object(value: &mut Value) -> &mut Map<String, Value> {
-    if !value.is_object() {
-        *value = Value::Object(Map::new());
-    }
-    match value {
-        Value::Object(map) => map,
-        _ => unreachable!("made an object just above"),
-    }
 }
 
 /// The elements of the list at a path, to be changed; none if no list is there.
@@ -100,7 +88,7 @@ pub fn fill_zero(map: &mut Map<String, Value>, name: &str, default: impl Into<Va
 
 /// Copies `name` from one object to another, removing it where the source has none.
 pub fn carry(to: &mut Value, from: &Value, name: &str) {
-    let map = as_object(to);
+    let map = value::of_object(to);
     match from.get(name) {
         Some(value) => {
             map.insert(name.to_owned(), value.clone());
