@@ -160,7 +160,7 @@ fn finish(
 
 /// 422 with everything that is wrong, if anything is.
 fn refuse_invalid(
-    kind: &Kind,
+    kind: &'static Kind,
     object: &Value,
     errors: &[knarr_api::field::Error],
 ) -> Result<(), Status> {
@@ -168,5 +168,6 @@ fn refuse_invalid(
         return Ok(());
     }
     let name = knarr_api::meta::name(object);
-    Err(Status::invalid(kind, name, errors))
+    // Objects shown in two versions have one validation, which names the stored kind.
+    Err(Status::invalid(kind.stored(), name, errors))
 }

@@ -1,16 +1,45 @@
-//! Admission that needs to know other objects: namespaces that are missing or on their way out.
+//! Admission that needs to know other objects: the namespace of a new object, the service account of a new pod.
+
+use std::time::Duration;
 
 use knarr_api::{
-    kinds::{Kind, namespace::NAMESPACE},
+    kinds::{
+        Kind,
+        namespace::NAMESPACE,
+        node::NODE,
+        pod::{POD, admit},
+        serviceaccount::SERVICE_ACCOUNT,
+    },
     meta,
     status::{Cause, Status},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::time::timeout;
 
+use super::metadata;
 use crate::{State, storage::Key};
 
+/// How long a pod waits for the account that its namespace's controller is about to make.
+const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(1);
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
+
+/// Lets a new object in, with what the server adds to it, or says why not.
+pub(super) async fn admit_create(
+    state: &State,
+    kind: &Kind,
+    object: &mut Value,
+) -> Result<(), Status> {
+    check_namespace(state, kind, object)?;
+    if std::ptr::eq(kind, &POD) {
+        admit_pod(state, object).await?;
+    } else if std::ptr::eq(kind, &NODE) {
+        taint_new_node(object);
+    }
+    Ok(())
+}
+
 /// Nothing is created in a namespace that is missing or terminating.
-pub(super) fn admit_create(state: &State, kind: &Kind, object: &Value) -> Result<(), Status> {
+fn check_namespace(state: &State, kind: &Kind, object: &Value) -> Result<(), Status> {
     if !kind.is_namespaced() {
         return Ok(());
     }
@@ -35,4 +64,63 @@ pub(super) fn admit_create(state: &State, kind: &Kind, object: &Value) -> Result
         }];
     }
     Err(status)
+}
+
+async fn admit_pod(state: &State, pod: &mut Value) -> Result<(), Status> {
+    let account = if admit::is_exempt(pod) {
+        Value::Null
+    } else {
+        let namespace = meta::namespace(pod);
+        let account = admit::service_account(pod);
+        let found = find_account(state, namespace, account).await;
+        found.ok_or_else(|| {
+            let detail = format!(
+                "error looking up service account {namespace}/{account}: \
+                 serviceaccount \"{account}\" not found"
+            );
+            Status::forbidden(&POD, meta::name(pod), &detail)
+        })?
+    };
+    admit::admit(pod, &account, &metadata::generated_name(""));
+    Ok(())
+}
+
+/// The default account follows a new namespace by a moment, so that one is waited for.
+async fn find_account(state: &State, namespace: &str, name: &str) -> Option<Value> {
+    let key = Key::new(&SERVICE_ACCOUNT, namespace, name);
+    let revision = state.store.revision();
+    if let Some(stored) = state.store.get(&key) {
+        return Some(stored.object());
+    }
+    if name != "default" {
+        return None;
+    }
+    let mut watch = state.store.watch(&SERVICE_ACCOUNT, revision).ok()?;
+    let made = async {
+        while let Ok(event) = watch.next().await {
+            if event.object.key == key {
+                return Some(event.object.object());
+            }
+        }
+        None
+    };
+    timeout(ACCOUNT_TIMEOUT, made).await.ok().flatten()
+}
+
+/// A node takes no pods before it has said that it is ready.
+fn taint_new_node(node: &mut Value) {
+    let tainted = |taint: &Value| taint["key"] == NOT_READY && taint["effect"] == "NoSchedule";
+    if !node["spec"].is_object() {
+        node["spec"] = json!({});
+    }
+    let taints = &mut node["spec"]["taints"];
+    if !taints.is_array() {
+        *taints = json!([]);
+    }
+    let Some(taints) = taints.as_array_mut() else {
+        return;
+    };
+    if !taints.iter().any(tainted) {
+        taints.push(json!({"key": NOT_READY, "effect": "NoSchedule"}));
+    }
 }

@@ -118,11 +118,11 @@ impl Writer<'_> {
         }
         let mut applied = patch.document.clone();
         identity::check_name(&applied, name, self.namespace)?;
-        identity::check_namespace(&mut applied, self.namespace)?;
         self.leave_out_foreign_parts(&mut applied);
         let mut merged = self.with_manager(|manager| {
             knarr_api::apply::apply(self.kind, old, &applied, manager, patch.force)
         })?;
+        identity::check_namespace(&mut merged, self.namespace)?;
         (self.kind.strategy.default)(&mut merged);
         Ok(merged)
     }
