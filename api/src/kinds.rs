@@ -314,9 +314,8 @@ impl Kind {
     /// Readies a decoded and defaulted object for [`Kind::validate_create`].
     pub fn prepare_create(&self, object: &mut Value) {
         (self.strategy.prepare_create)(object);
-        if self.strategy.generation == Generation::None {
-            meta::set(object, "generation", Value::Null);
-        } else {
+        // Kinds without generations keep what a client makes up.
+        if self.strategy.generation != Generation::None {
             meta::set(object, "generation", 1);
         }
     }

@@ -67,7 +67,10 @@ async fn answer(call: &mut Call) -> Result<Reply, Status> {
     if !call.info.subresource.is_empty() {
         return Box::pin(subresources::serve(call, kind)).await;
     }
-    if !kind.verbs.contains(&call.verb.name()) {
+    let needs_name = matches!(call.verb, Verb::Update | Verb::Patch);
+    let fits = call.verb != Verb::Create || call.info.name.is_empty();
+    let fits = fits && (!needs_name || !call.info.name.is_empty());
+    if !fits || !kind.verbs.contains(&call.verb.name()) {
         return Err(respond::method_not_allowed());
     }
     call.accepted()?;

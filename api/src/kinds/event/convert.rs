@@ -24,6 +24,14 @@ pub(super) fn from_core(event: &mut Value) {
     for (core, other) in RENAMED {
         rename(event, core, other);
     }
+    // The core version prints these empty, this one leaves them out.
+    if let Some(fields) = event.as_object_mut() {
+        for field in ["reportingController", "reportingInstance"] {
+            if fields.get(field).and_then(Value::as_str) == Some("") {
+                fields.remove(field);
+            }
+        }
+    }
     event["apiVersion"] = json!("events.k8s.io/v1");
 }
 
