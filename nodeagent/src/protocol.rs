@@ -319,7 +319,7 @@ mod tests {
                 payload: b"hello".to_vec()
             }
         );
-        assert_eq!(stream, []);
+        assert!(stream.is_empty());
     }
 
     #[test]
