@@ -1,12 +1,24 @@
 //! The hands: runs the pods bound to this node, and keeps the node's links and routes.
+//! Every pod is observed, planned and applied by a worker of its own; the parts meet only at the API.
 
+mod agent;
 mod capability;
 mod cgroup;
+mod events;
+mod host;
 mod ipam;
 mod netlink;
 mod netns;
 mod network;
+mod node;
+mod paths;
+mod pod;
 pub mod pod_init;
 mod process;
 mod protocol;
+mod services;
 mod sysctl;
+mod teardown;
+
+pub use agent::{Config, Error, ServingIdentity, run};
+pub use teardown::{Error as TeardownError, teardown};

@@ -169,8 +169,8 @@ impl Monitor {
         let fd = open_socket(SockFlag::SOCK_NONBLOCK, groups)?;
         // A burst that overflows the queue reads as ENOBUFS, which says "look again" just as well.
         let _ = setsockopt(&fd, sockopt::RcvBuf, &(256 * 1024));
-        let fd = AsyncFd::new(fd)
-            .map_err(|error| Error::Open(nix::Error::try_from(error).unwrap_or(nix::Error::EIO)))?;
+        // SAFETY: the descriptor is owned by the registration and closed only after it.
+        let fd = unsafe { AsyncFd::register(fd) }.map_err(|_| Error::Open(nix::Error::EIO))?;
         Ok(Self { fd })
     }
 

@@ -4,7 +4,6 @@ pub(crate) mod backoff;
 pub(crate) mod config;
 pub(crate) mod env;
 pub(crate) mod files;
-pub(crate) mod hook;
 pub(crate) mod link;
 pub(crate) mod plan;
 pub(crate) mod probe;
@@ -30,13 +29,23 @@ pub(crate) enum Role {
 
 /// All containers in the order they start.
 pub(crate) fn containers(spec: &PodSpec) -> impl Iterator<Item = (Role, &Container)> {
-    let init = spec.init_containers.iter().flatten().map(|container| (init_role(container), container));
-    init.chain(spec.containers.iter().map(|container| (Role::Main, container)))
+    let init = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .map(|container| (init_role(container), container));
+    init.chain(
+        spec.containers
+            .iter()
+            .map(|container| (Role::Main, container)),
+    )
 }
 
 /// Finds a container by name.
 pub(crate) fn container<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a Container> {
-    containers(spec).map(|(_, container)| container).find(|container| container.name == name)
+    containers(spec)
+        .map(|(_, container)| container)
+        .find(|container| container.name == name)
 }
 
 fn init_role(container: &Container) -> Role {

@@ -272,6 +272,7 @@ pub(crate) struct Process {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Exec {
     pub(crate) container: String,
+    /// Its environment is added to the container's.
     pub(crate) process: Process,
     pub(crate) tty: bool,
 }

@@ -51,13 +51,18 @@ mod tests {
             delays.push(back_off.text());
             back_off = back_off.after_restart(SECOND_NS);
         }
-        assert_eq!(delays, ["0s", "10s", "20s", "40s", "1m20s", "2m40s", "5m0s", "5m0s"]);
+        assert_eq!(
+            delays,
+            ["0s", "10s", "20s", "40s", "1m20s", "2m40s", "5m0s", "5m0s"]
+        );
         assert_eq!(back_off.retry_at_ns(7), 7 + DELAY_MAX_NS);
     }
 
     #[test]
     fn a_long_run_is_forgiven() {
-        let slow = BackOff { delay_ns: DELAY_MAX_NS };
+        let slow = BackOff {
+            delay_ns: DELAY_MAX_NS,
+        };
         assert_eq!(slow.after_restart(FORGIVEN_AFTER_NS + 1).text(), "10s");
         assert_eq!(slow.after_restart(FORGIVEN_AFTER_NS).text(), "5m0s");
     }

@@ -96,11 +96,23 @@ pub(crate) enum StopStep {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
     MakeSandbox,
-    Start { container: String, attempt: u32 },
+    Start {
+        container: String,
+        attempt: u32,
+    },
     /// Begins a stop: the preStop hook runs, if there is one.
-    BeginStop { container: String, attempt: u32, grace_ns: i128, reason: String },
-    Terminate { container: String },
-    Kill { container: String },
+    BeginStop {
+        container: String,
+        attempt: u32,
+        grace_ns: i128,
+        reason: String,
+    },
+    Terminate {
+        container: String,
+    },
+    Kill {
+        container: String,
+    },
     EndSandbox,
     /// The pod is gone from the node: delete it from the API.
     Forget,
@@ -147,7 +159,10 @@ pub(crate) struct Plan {
 
 /// Plans the next steps.
 pub(crate) fn plan(snapshot: &Snapshot<'_>) -> Plan {
-    let mut planner = Planner { snapshot, plan: Plan::idle() };
+    let mut planner = Planner {
+        snapshot,
+        plan: Plan::idle(),
+    };
     planner.plan_pod();
     planner.plan
 }
@@ -191,7 +206,11 @@ impl Planner<'_> {
             if gone && self.plan.actions.is_empty() {
                 self.plan.actions.push(Action::Forget);
             }
-            self.plan.phase = self.snapshot.final_phase.or(finished).unwrap_or(self.phase());
+            self.plan.phase = self
+                .snapshot
+                .final_phase
+                .or(finished)
+                .unwrap_or(self.phase());
         } else if self.snapshot.final_phase.is_some() {
             self.plan_end(self.grace_seconds(), "Stopping container");
         } else if self.is_overdue() {
@@ -211,20 +230,30 @@ impl Planner<'_> {
 
     fn plan_run(&mut self) {
         let spec = self.snapshot.spec;
-        let foreign: Vec<_> =
-            containers(spec).filter(|(_, container)| !is_host_process(container)).collect();
+        let foreign: Vec<_> = containers(spec)
+            .filter(|(_, container)| !is_host_process(container))
+            .collect();
         if !foreign.is_empty() {
             for (_, container) in containers(spec) {
-                self.plan.waiting.insert(container.name.clone(), image_verdict(container));
+                self.plan
+                    .waiting
+                    .insert(container.name.clone(), image_verdict(container));
             }
             return;
         }
-        let creating = match spec.init_containers.as_ref().is_some_and(|list| !list.is_empty()) {
+        let creating = match spec
+            .init_containers
+            .as_ref()
+            .is_some_and(|list| !list.is_empty())
+        {
             true => "PodInitializing",
             false => "ContainerCreating",
         };
         for (_, container) in containers(spec) {
-            let waiting = Waiting { reason: creating, message: None };
+            let waiting = Waiting {
+                reason: creating,
+                message: None,
+            };
             self.plan.waiting.insert(container.name.clone(), waiting);
         }
         match self.snapshot.sandbox {
@@ -250,7 +279,9 @@ impl Planner<'_> {
                 Role::Sidecar => {
                     self.supervise(container, Restarts::Always);
                     let started = self.run(container).is_some_and(|run| run.ended.is_none())
-                        && self.memory(container).is_some_and(|memory| memory.health.started);
+                        && self
+                            .memory(container)
+                            .is_some_and(|memory| memory.health.started);
                     if !started && !initialized {
                         return Gate::Shut;
                     }
@@ -283,12 +314,17 @@ impl Planner<'_> {
         }
         let Some(run) = memory.history.as_ref().map(|history| &history.current) else {
             let attempt = memory.attempt_first;
-            return self.act(Action::Start { container: name.clone(), attempt });
+            return self.act(Action::Start {
+                container: name.clone(),
+                attempt,
+            });
         };
         let Some(end) = &run.ended else {
             self.plan.waiting.remove(name);
             if let Some(failure) = &memory.health.failed {
-                let grace = failure.grace_seconds.unwrap_or_else(|| self.grace_seconds());
+                let grace = failure
+                    .grace_seconds
+                    .unwrap_or_else(|| self.grace_seconds());
                 self.stop(container, run, grace, &failure.reason.clone());
             }
             return;
@@ -299,7 +335,11 @@ impl Planner<'_> {
         }
         let retry_at_ns = memory.back_off.retry_at_ns(end.at_ns);
         if retry_at_ns > self.snapshot.now_ns {
-            let Identity { namespace, name: pod, uid } = self.snapshot.identity;
+            let Identity {
+                namespace,
+                name: pod,
+                uid,
+            } = self.snapshot.identity;
             let message = format!(
                 "back-off {} restarting failed container={name} pod={pod}_{namespace}({uid})",
                 memory.back_off.text()
@@ -307,7 +347,10 @@ impl Planner<'_> {
             self.waits(name, "CrashLoopBackOff", Some(message));
             return self.wake_at(retry_at_ns);
         }
-        self.act(Action::Start { container: name.clone(), attempt: run.attempt + 1 });
+        self.act(Action::Start {
+            container: name.clone(),
+            attempt: run.attempt + 1,
+        });
     }
 
     /// Stops everything: main and init containers together, then the sidecars from the last to the first.
@@ -323,12 +366,22 @@ impl Planner<'_> {
                 running.push((role, container, run.clone()));
             }
         }
-        let (sidecars, others): (Vec<_>, Vec<_>) =
-            running.into_iter().partition(|(role, ..)| *role == Role::Sidecar);
-        let now = if others.is_empty() { sidecars.into_iter().rev().take(1).collect() } else { others };
+        let (sidecars, others): (Vec<_>, Vec<_>) = running
+            .into_iter()
+            .partition(|(role, ..)| *role == Role::Sidecar);
+        let now = if others.is_empty() {
+            sidecars.into_iter().rev().take(1).collect()
+        } else {
+            others
+        };
         let all_ended = now.is_empty();
         for (_, container, run) in now {
-            self.stop(container, &run, grace_seconds, &format!("{reason} {}", container.name));
+            self.stop(
+                container,
+                &run,
+                grace_seconds,
+                &format!("{reason} {}", container.name),
+            );
         }
         if all_ended && self.snapshot.sandbox == SandboxState::Ready {
             self.act(Action::EndSandbox);
@@ -342,7 +395,12 @@ impl Planner<'_> {
         let stop = self.memory(container).and_then(|memory| memory.stop);
         let Some(stop) = stop.filter(|stop| stop.attempt == run.attempt) else {
             let (attempt, reason) = (run.attempt, reason.to_owned());
-            return self.act(Action::BeginStop { container: name, attempt, grace_ns, reason });
+            return self.act(Action::BeginStop {
+                container: name,
+                attempt,
+                grace_ns,
+                reason,
+            });
         };
         let mut deadline_ns = stop.since_ns + stop.grace_ns.min(grace_ns);
         if stop.step == StopStep::HookRunning && grace_ns > 0 {
@@ -396,16 +454,30 @@ impl Planner<'_> {
     }
 
     fn phase(&self) -> Phase {
-        let all_ran = self.snapshot.spec.containers.iter().all(|one| self.run(one).is_some());
-        if all_ran { Phase::Running } else { Phase::Pending }
+        let all_ran = self
+            .snapshot
+            .spec
+            .containers
+            .iter()
+            .all(|one| self.run(one).is_some());
+        if all_ran {
+            Phase::Running
+        } else {
+            Phase::Pending
+        }
     }
 
     fn is_initialized(&self) -> bool {
-        self.snapshot.spec.containers.iter().any(|container| self.run(container).is_some())
+        self.snapshot
+            .spec
+            .containers
+            .iter()
+            .any(|container| self.run(container).is_some())
     }
 
     fn is_overdue(&self) -> bool {
-        self.deadline_ns().is_some_and(|deadline| deadline <= self.snapshot.now_ns)
+        self.deadline_ns()
+            .is_some_and(|deadline| deadline <= self.snapshot.now_ns)
     }
 
     fn wake_for_deadline(&mut self) {
@@ -420,12 +492,17 @@ impl Planner<'_> {
     }
 
     fn grace_seconds(&self) -> i64 {
-        self.snapshot.spec.termination_grace_period_seconds.unwrap_or(30)
+        self.snapshot
+            .spec
+            .termination_grace_period_seconds
+            .unwrap_or(30)
     }
 
     fn restarts(&self, role: Role, container: &Container) -> Restarts {
         let own = container.restart_policy.as_deref();
-        let policy = own.or(self.snapshot.spec.restart_policy.as_deref()).unwrap_or("Always");
+        let policy = own
+            .or(self.snapshot.spec.restart_policy.as_deref())
+            .unwrap_or("Always");
         match (role, policy) {
             (_, "Never") => Restarts::Never,
             (Role::Init, _) | (_, "OnFailure") => Restarts::OnFailure,
@@ -446,7 +523,9 @@ impl Planner<'_> {
     }
 
     fn waits(&mut self, name: &str, reason: &'static str, message: Option<String>) {
-        self.plan.waiting.insert(name.to_owned(), Waiting { reason, message });
+        self.plan
+            .waiting
+            .insert(name.to_owned(), Waiting { reason, message });
     }
 
     fn wake_at(&mut self, at_ns: i128) {
@@ -474,14 +553,20 @@ impl Restarts {
 
 fn image_verdict(container: &Container) -> Waiting {
     if is_host_process(container) {
-        return Waiting { reason: "ContainerCreating", message: None };
+        return Waiting {
+            reason: "ContainerCreating",
+            message: None,
+        };
     }
     let image = container.image.as_deref().unwrap_or_default();
     let message = format!(
         "container image {image:?} is not present and cannot be pulled: this node runs host processes; \
          leave image out (or say \"host\") and give a command"
     );
-    Waiting { reason: "ErrImageNeverPull", message: Some(message) }
+    Waiting {
+        reason: "ErrImageNeverPull",
+        message: Some(message),
+    }
 }
 
 #[cfg(test)]

@@ -40,8 +40,7 @@ pub(crate) fn status(snapshot: &Snapshot<'_>, plan: &Plan, around: Surroundings<
         message: plan.verdict.map(|(_, message)| message.to_owned()),
         conditions: Some(conditions),
         host_ip: around.node_ips.first().cloned(),
-        host_ips: ips(around.node_ips)
-            .map(|ips| ips.into_iter().map(|ip| HostIP { ip }).collect()),
+        host_ips: ips(around.node_ips).map(|ips| ips.into_iter().map(|ip| HostIP { ip }).collect()),
         pod_ip: around.pod_ips.first().cloned(),
         pod_ips: ips(around.pod_ips).map(|ips| ips.into_iter().map(|ip| PodIP { ip }).collect()),
         start_time: Some(time(snapshot.started_ns)),
@@ -64,29 +63,42 @@ fn container_status(
     let waiting = plan.waiting.get(&container.name);
     let is_running = run.is_some_and(|run| run.ended.is_none());
     let (state, last) = match (run, waiting) {
-        (Some(run), _) if run.ended.is_none() => {
-            (running(run), history.and_then(|history| history.previous.as_ref()))
-        }
+        (Some(run), _) if run.ended.is_none() => (
+            running(run),
+            history.and_then(|history| history.previous.as_ref()),
+        ),
         (run, Some(waiting)) => {
             let waiting = ContainerStateWaiting {
                 reason: Some(waiting.reason.to_owned()),
                 message: waiting.message.clone(),
             };
-            let state = ContainerState { waiting: Some(waiting), ..ContainerState::default() };
+            let state = ContainerState {
+                waiting: Some(waiting),
+                ..ContainerState::default()
+            };
             (state, run)
         }
-        (Some(run), None) => {
-            (terminated(run), history.and_then(|history| history.previous.as_ref()))
-        }
+        (Some(run), None) => (
+            terminated(run),
+            history.and_then(|history| history.previous.as_ref()),
+        ),
         (None, None) => {
             let waiting = ContainerStateWaiting {
                 reason: Some("ContainerCreating".to_owned()),
                 message: None,
             };
-            (ContainerState { waiting: Some(waiting), ..ContainerState::default() }, None)
+            (
+                ContainerState {
+                    waiting: Some(waiting),
+                    ..ContainerState::default()
+                },
+                None,
+            )
         }
     };
-    let succeeded = run.and_then(|run| run.ended.as_ref()).is_some_and(|end| end.exit_code == 0);
+    let succeeded = run
+        .and_then(|run| run.ended.as_ref())
+        .is_some_and(|end| end.exit_code == 0);
     ContainerStatus {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_else(|| "host".to_owned()),
@@ -108,12 +120,19 @@ fn container_status(
 }
 
 fn running(run: &Run) -> ContainerState {
-    let running = ContainerStateRunning { started_at: Some(time(run.started_ns)) };
-    ContainerState { running: Some(running), ..ContainerState::default() }
+    let running = ContainerStateRunning {
+        started_at: Some(time(run.started_ns)),
+    };
+    ContainerState {
+        running: Some(running),
+        ..ContainerState::default()
+    }
 }
 
 fn terminated(run: &Run) -> ContainerState {
-    let Some(end) = &run.ended else { return ContainerState::default() };
+    let Some(end) = &run.ended else {
+        return ContainerState::default();
+    };
     let terminated = ContainerStateTerminated {
         container_id: Some(container_id(run)),
         exit_code: end.exit_code,
@@ -123,7 +142,10 @@ fn terminated(run: &Run) -> ContainerState {
         message: (!end.message.is_empty()).then(|| end.message.clone()),
         signal: None,
     };
-    ContainerState { terminated: Some(terminated), ..ContainerState::default() }
+    ContainerState {
+        terminated: Some(terminated),
+        ..ContainerState::default()
+    }
 }
 
 fn end_reason(end: &End) -> &'static str {
@@ -149,11 +171,21 @@ struct Verdict {
 
 impl Verdict {
     fn yes(kind: &'static str) -> Self {
-        Self { kind, truth: true, reason: None, message: None }
+        Self {
+            kind,
+            truth: true,
+            reason: None,
+            message: None,
+        }
     }
 
     fn no(kind: &'static str, reason: &'static str, message: Option<String>) -> Self {
-        Self { kind, truth: false, reason: Some(reason), message }
+        Self {
+            kind,
+            truth: false,
+            reason: Some(reason),
+            message,
+        }
     }
 }
 
@@ -181,14 +213,34 @@ fn conditions(
             message: None,
         },
     };
-    let verdicts = [sandbox, initialized, ready, containers_ready, Verdict::yes("PodScheduled")];
-    let existing = around.pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let find = |kind: &str| existing.into_iter().flatten().find(|found| found.type_ == kind);
+    let verdicts = [
+        sandbox,
+        initialized,
+        ready,
+        containers_ready,
+        Verdict::yes("PodScheduled"),
+    ];
+    let existing = around
+        .pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    let find = |kind: &str| {
+        existing
+            .into_iter()
+            .flatten()
+            .find(|found| found.type_ == kind)
+    };
     verdicts
         .into_iter()
         .map(|verdict| {
             let before = find(verdict.kind);
-            condition(verdict, before, around.pod.metadata.generation, snapshot.now_ns)
+            condition(
+                verdict,
+                before,
+                around.pod.metadata.generation,
+                snapshot.now_ns,
+            )
         })
         .collect()
 }
@@ -216,7 +268,10 @@ fn condition(
 
 fn initialized(snapshot: &Snapshot<'_>, plan: &Plan, init: &[ContainerStatus]) -> Verdict {
     if plan.phase == Phase::Succeeded {
-        return Verdict { reason: Some("PodCompleted"), ..Verdict::yes("Initialized") };
+        return Verdict {
+            reason: Some("PodCompleted"),
+            ..Verdict::yes("Initialized")
+        };
     }
     let sidecar = |name: &str| {
         containers(snapshot.spec)
@@ -227,7 +282,10 @@ fn initialized(snapshot: &Snapshot<'_>, plan: &Plan, init: &[ContainerStatus]) -
         false => !status.ready,
     };
     let main_ran = snapshot.spec.containers.iter().any(|container| {
-        snapshot.memory.get(&container.name).is_some_and(|memory| memory.history.is_some())
+        snapshot
+            .memory
+            .get(&container.name)
+            .is_some_and(|memory| memory.history.is_some())
     });
     let missing = names(init.iter().filter(ran));
     if missing.is_empty() || main_ran {
@@ -263,24 +321,36 @@ fn containers_ready(
 /// What is wrong with the pod's readiness gates, if anything is.
 fn readiness_gates(pod: &Pod) -> Option<String> {
     let gates = pod.spec.as_ref()?.readiness_gates.as_ref()?;
-    let existing = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let complaint = |kind: &str| {
-        match existing.into_iter().flatten().find(|found| found.type_ == kind) {
-            None => Some(format!("corresponding condition of pod readiness gate {kind:?} does not exist.")),
-            Some(found) if found.status == "True" => None,
-            Some(found) => Some(format!(
-                "the status of pod readiness gate {kind:?} is not \"True\", but {}",
-                found.status
-            )),
-        }
+    let existing = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    let complaint = |kind: &str| match existing
+        .into_iter()
+        .flatten()
+        .find(|found| found.type_ == kind)
+    {
+        None => Some(format!(
+            "corresponding condition of pod readiness gate {kind:?} does not exist."
+        )),
+        Some(found) if found.status == "True" => None,
+        Some(found) => Some(format!(
+            "the status of pod readiness gate {kind:?} is not \"True\", but {}",
+            found.status
+        )),
     };
-    let complaints: Vec<String> =
-        gates.iter().filter_map(|gate| complaint(&gate.condition_type)).collect();
+    let complaints: Vec<String> = gates
+        .iter()
+        .filter_map(|gate| complaint(&gate.condition_type))
+        .collect();
     (!complaints.is_empty()).then(|| complaints.join(", "))
 }
 
 fn names<'a>(statuses: impl Iterator<Item = &'a ContainerStatus>) -> String {
-    statuses.map(|status| status.name.as_str()).collect::<Vec<_>>().join(" ")
+    statuses
+        .map(|status| status.name.as_str())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// A moment as the API writes it: whole seconds.

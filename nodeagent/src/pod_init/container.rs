@@ -86,7 +86,11 @@ impl Container {
             files: [stdin, stdout, stderr],
             tty: exec.tty,
         };
-        let child = child::spawn(&exec.process, &stdio, || {
+        let mut process = exec.process.clone();
+        let added = std::mem::take(&mut process.env);
+        process.env.clone_from(&self.spec.process.env);
+        process.env.extend(added);
+        let child = child::spawn(&process, &stdio, || {
             join(&self.spec.cgroups);
             nix::sched::setns(&namespace, CloneFlags::CLONE_NEWNS)
                 .context("entering the container's mount namespace")

@@ -1,0 +1,104 @@
+//! Follows the pods bound to this node and gives each a worker; pods that the API forgot are removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::runtime::{WatchStreamExt, watcher};
+
+use crate::host::Host;
+use crate::pod::sandbox;
+use crate::pod::worker::{self, Mailbox, Message};
+
+/// Follows the pods until dropped.
+pub(super) async fn follow(host: Arc<Host>) {
+    let api = Api::<Pod>::all(host.client.clone());
+    let own = watcher::Config::default().fields(&format!("spec.nodeName={}", host.node_name));
+    let stream = watcher(api, own).default_backoff();
+    futures_util::pin_mut!(stream);
+    let mut workers = Workers {
+        host,
+        mailboxes: BTreeMap::new(),
+    };
+    let mut listed = BTreeSet::new();
+    loop {
+        match stream.try_next().await {
+            Ok(Some(watcher::Event::Init)) => listed.clear(),
+            Ok(Some(watcher::Event::InitApply(pod))) => {
+                listed.extend(pod.metadata.uid.clone());
+                workers.apply(pod);
+            }
+            Ok(Some(watcher::Event::InitDone)) => workers.keep_only(&listed),
+            Ok(Some(watcher::Event::Apply(pod))) => workers.apply(pod),
+            Ok(Some(watcher::Event::Delete(pod))) => {
+                if let Some(uid) = pod.metadata.uid {
+                    workers.gone(&uid);
+                }
+            }
+            Ok(None) => return,
+            Err(error) => tracing::warn!(%error, "watching pods"),
+        }
+    }
+}
+
+struct Workers {
+    host: Arc<Host>,
+    /// By uid: a new pod may have the name of one that is still ending.
+    mailboxes: BTreeMap<String, Mailbox>,
+}
+
+impl Workers {
+    fn apply(&mut self, pod: Pod) {
+        let Some(uid) = pod.metadata.uid.clone() else {
+            return;
+        };
+        self.mailboxes.retain(|_, mailbox| !mailbox.is_closed());
+        let pod = Arc::new(pod);
+        if let Some(mailbox) = self.mailboxes.get(&uid) {
+            let _ = mailbox.send(Message::Pod(pod));
+            return;
+        }
+        if let Some((mailbox, _)) = worker::start(self.host.clone(), pod) {
+            self.mailboxes.insert(uid, mailbox);
+        }
+    }
+
+    fn gone(&mut self, uid: &str) {
+        if let Some(mailbox) = self.mailboxes.get(uid) {
+            let _ = mailbox.send(Message::Gone);
+        }
+    }
+
+    /// After a full list: whatever is not on it is gone, even what no worker knows.
+    fn keep_only(&mut self, listed: &BTreeSet<String>) {
+        let missing: Vec<String> = self
+            .mailboxes
+            .keys()
+            .filter(|uid| !listed.contains(*uid))
+            .cloned()
+            .collect();
+        for uid in &missing {
+            self.gone(uid);
+        }
+        let records = sandbox::records(&self.host.paths);
+        let orphans: Vec<String> = records
+            .into_iter()
+            .map(|record| record.uid)
+            .filter(|uid| !listed.contains(uid) && !self.mailboxes.contains_key(uid))
+            .collect();
+        let host = self.host.clone();
+        tokio::task::spawn_blocking(move || orphans.iter().for_each(|uid| remove(&host, uid)));
+    }
+}
+
+fn remove(host: &Host, uid: &str) {
+    host.drop_link(uid);
+    let _one_at_a_time = host.network_lock.lock();
+    for error in sandbox::end(&host.paths, &host.cgroups, uid) {
+        tracing::warn!(uid, error, "removing an orphaned pod");
+    }
+    sandbox::forget(&host.paths, uid);
+    host.release_addresses(uid);
+}

@@ -1,0 +1,207 @@
+//! Keeps the host's links and routes as they should be: once at start, after every wish, after every change by others.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Node;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use tokio::sync::watch;
+
+use crate::host::Host;
+use crate::ipam;
+use crate::netlink::{self, Monitor, Socket};
+use crate::network::{self, ANCHOR, Desired, Observed, Route};
+
+/// Another node, as far as packets care.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Peer {
+    name: String,
+    pod_cidrs: Vec<IpNet>,
+    addresses: Vec<IpAddr>,
+}
+
+/// Keeps the network until dropped.
+pub(super) async fn keep(host: Arc<Host>, monitor: Monitor, mut peers: watch::Receiver<Vec<Peer>>) {
+    /// A burst of changes is looked at once; a repair is still well within a second.
+    const SETTLE: Duration = Duration::from_millis(50);
+    const RETRY: Duration = Duration::from_secs(1);
+    super::enable_forwarding(&host);
+    let mut cluster = host.cluster.clone();
+    loop {
+        let (shared, known_peers) = (host.clone(), peers.borrow_and_update().clone());
+        let synced = tokio::task::spawn_blocking(move || sync(&shared, &known_peers)).await;
+        let failed = match synced {
+            Ok(Ok(errors)) => !errors.is_empty(),
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    error = format!("{:#}", anyhow::Error::from(error)),
+                    "observing the network"
+                );
+                true
+            }
+            Err(_) => true,
+        };
+        let retry = if failed { RETRY } else { Duration::MAX };
+        tokio::select! {
+            _ = monitor.changed() => {}
+            () = host.network_changed.notified() => {}
+            changed = peers.changed() => if changed.is_err() { return },
+            changed = cluster.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(retry) => {}
+        }
+        tokio::time::sleep(SETTLE).await;
+    }
+}
+
+/// One pass: observe, plan, apply.
+fn sync(host: &Host, peers: &[Peer]) -> Result<Vec<String>, netlink::Error> {
+    let _one_at_a_time = host.network_lock.lock();
+    let mut socket = Socket::open()?;
+    let observed = network::observe::observe(&mut socket)?;
+    let desired = desired(host, peers, &observed);
+    let steps = network::plan::plan(&desired, &observed);
+    if !steps.is_empty() {
+        tracing::debug!(?steps, "repairing the network");
+    }
+    let errors = network::apply::apply(&mut socket, &steps);
+    let errors: Vec<String> = errors
+        .into_iter()
+        .map(|error| format!("{:#}", anyhow::Error::from(error)))
+        .collect();
+    for error in &errors {
+        tracing::warn!(error, "repairing the network");
+    }
+    Ok(errors)
+}
+
+fn desired(host: &Host, peers: &[Peer], observed: &Observed) -> Desired {
+    let own: Vec<IpAddr> = host
+        .pod_cidrs
+        .borrow()
+        .iter()
+        .map(|cidr| ipam::node_address(*cidr))
+        .collect();
+    let cluster = host.cluster.borrow();
+    let to_anchor = |net: &IpNet| Route {
+        destination: net.trunc(),
+        link: Some(ANCHOR.to_owned()),
+        gateway: None,
+        source: source(host, &own, observed, *net),
+    };
+    let services = cluster.service_cidrs.iter().chain(&cluster.lb_pool);
+    let mut routes: Vec<Route> = services
+        .filter(|net| {
+            own.iter()
+                .any(|address| address.is_ipv4() == net.addr().is_ipv4())
+        })
+        .map(to_anchor)
+        .collect();
+    for peer in peers {
+        routes.extend(network::plan::peer_routes(
+            &peer.pod_cidrs,
+            &peer.addresses,
+            observed,
+        ));
+    }
+    Desired {
+        anchor: own,
+        pods: host.links(),
+        routes,
+    }
+}
+
+/// The node's address where it has one on this host: others can always answer that.
+fn source(host: &Host, own: &[IpAddr], observed: &Observed, to: IpNet) -> Option<IpAddr> {
+    let same_family = |address: &&IpAddr| address.is_ipv4() == to.addr().is_ipv4();
+    let is_here = |address: &&IpAddr| {
+        observed
+            .addresses
+            .iter()
+            .any(|found| found.net.addr() == **address)
+    };
+    let node_ip = host.node_ips.iter().filter(same_family).find(is_here);
+    node_ip.or_else(|| own.iter().find(same_family)).copied()
+}
+
+/// Follows the other nodes until dropped.
+pub(super) async fn follow_peers(
+    client: Client,
+    own_name: String,
+    sender: watch::Sender<Vec<Peer>>,
+) {
+    let stream = watcher(Api::<Node>::all(client), watcher::Config::default()).default_backoff();
+    futures_util::pin_mut!(stream);
+    let mut listed = Vec::new();
+    loop {
+        let event = match stream.try_next().await {
+            Ok(Some(event)) => event,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(%error, "watching nodes");
+                continue;
+            }
+        };
+        match event {
+            watcher::Event::Init => listed = Vec::new(),
+            watcher::Event::InitApply(node) => listed.extend(peer(&node, &own_name)),
+            watcher::Event::InitDone => replace(&sender, std::mem::take(&mut listed)),
+            watcher::Event::Apply(node) => {
+                let mut peers = sender.borrow().clone();
+                peers.retain(|peer| Some(&peer.name) != node.metadata.name.as_ref());
+                peers.extend(peer(&node, &own_name));
+                replace(&sender, peers);
+            }
+            watcher::Event::Delete(node) => {
+                let mut peers = sender.borrow().clone();
+                peers.retain(|peer| Some(&peer.name) != node.metadata.name.as_ref());
+                replace(&sender, peers);
+            }
+        }
+    }
+}
+
+fn replace(sender: &watch::Sender<Vec<Peer>>, mut peers: Vec<Peer>) {
+    peers.sort_by(|one, other| one.name.cmp(&other.name));
+    sender.send_if_modified(|known| {
+        let changed = *known != peers;
+        *known = peers;
+        changed
+    });
+}
+
+fn peer(node: &Node, own_name: &str) -> Option<Peer> {
+    let name = node.metadata.name.clone().filter(|name| name != own_name)?;
+    let addresses = node
+        .status
+        .iter()
+        .flat_map(|status| status.addresses.iter().flatten());
+    let addresses = addresses
+        .filter(|address| address.type_ == "InternalIP")
+        .filter_map(|address| address.address.parse().ok())
+        .collect();
+    Some(Peer {
+        name,
+        pod_cidrs: pod_cidrs(node),
+        addresses,
+    })
+}
+
+/// The pod CIDRs of a node.
+pub(super) fn pod_cidrs(node: &Node) -> Vec<IpNet> {
+    let Some(spec) = &node.spec else {
+        return Vec::new();
+    };
+    let several = spec.pod_cidrs.iter().flatten();
+    let texts: Vec<&String> = match several.clone().next() {
+        Some(_) => several.collect(),
+        None => spec.pod_cidr.iter().collect(),
+    };
+    texts
+        .into_iter()
+        .filter_map(|text| text.parse().ok())
+        .collect()
+}

@@ -1,0 +1,185 @@
+//! The node's own objects: registers the Node, keeps its status true, renews its Lease.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::pod::env::Capacity;
+
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+const LEASE_SECONDS: i32 = 40;
+const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// One /24 less the reserved addresses, rounded.
+const PODS_MAX: u32 = 250;
+/// The Kubernetes release whose kubelet this agent stands in for.
+const KUBELET_VERSION: &str = concat!("v1.37.0+knarr-", env!("CARGO_PKG_VERSION"));
+
+/// What a node says about itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Description {
+    pub(crate) name: String,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) port: u16,
+    pub(crate) capacity: Capacity,
+}
+
+/// Registers the node, or brings an existing one's labels up to date.
+pub(crate) async fn register(client: &Client, node: &Description) -> Result<Node, kube::Error> {
+    let api = Api::<Node>::all(client.clone());
+    let labels = labels(&node.name);
+    let object: Node = serde_json::from_value(json!({
+        "metadata": { "name": node.name, "labels": labels }, "spec": {},
+    }))
+    .unwrap_or_default();
+    match api.create(&PostParams::default(), &object).await {
+        Ok(created) => Ok(created),
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
+            api.patch(&node.name, &PatchParams::default(), &patch).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes the node's whole status.
+pub(crate) async fn report(client: &Client, node: &Description) -> Result<(), kube::Error> {
+    let api = Api::<Node>::all(client.clone());
+    let patch = Patch::Strategic(json!({ "status": status(node) }));
+    api.patch_status(&node.name, &PatchParams::default(), &patch)
+        .await
+        .map(drop)
+}
+
+/// Renews the node's lease until dropped. An unreachable server only delays the next renewal.
+pub(crate) async fn renew(client: Client, node_name: String, node_uid: String) {
+    let api = Api::<Lease>::namespaced(client, LEASE_NAMESPACE);
+    loop {
+        if let Err(error) = renew_once(&api, &node_name, &node_uid).await {
+            tracing::warn!(%error, "renewing the node's lease");
+        }
+        tokio::time::sleep(RENEW_EVERY).await;
+    }
+}
+
+async fn renew_once(api: &Api<Lease>, name: &str, uid: &str) -> Result<(), kube::Error> {
+    let spec = json!({
+        "holderIdentity": name,
+        "leaseDurationSeconds": LEASE_SECONDS,
+        "renewTime": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
+    });
+    let patch = Patch::Merge(json!({ "spec": spec }));
+    match api.patch(name, &PatchParams::default(), &patch).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            let owner = json!([{ "apiVersion": "v1", "kind": "Node", "name": name, "uid": uid }]);
+            let metadata = json!({ "name": name, "ownerReferences": owner });
+            let lease: Lease =
+                serde_json::from_value(json!({ "metadata": metadata, "spec": spec }))
+                    .unwrap_or_default();
+            api.create(&PostParams::default(), &lease).await.map(drop)
+        }
+        other => other.map(drop),
+    }
+}
+
+/// What the machine has.
+pub(crate) fn capacity() -> Capacity {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kibibytes = memory.lines().find_map(|line| {
+        line.strip_prefix("MemTotal:")?
+            .trim()
+            .strip_suffix("kB")?
+            .trim()
+            .parse::<i64>()
+            .ok()
+    });
+    Capacity {
+        cpu_millis: i64::try_from(cores).unwrap_or(1) * 1000,
+        memory_bytes: kibibytes.unwrap_or_default() * 1024,
+    }
+}
+
+fn labels(name: &str) -> Value {
+    json!({
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": architecture(),
+        "beta.kubernetes.io/os": "linux",
+        "beta.kubernetes.io/arch": architecture(),
+    })
+}
+
+/// The architecture in Go's words.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn status(node: &Description) -> Value {
+    let now = jiff::Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string();
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| {
+        json!({
+            "type": kind, "status": status, "reason": reason, "message": message,
+            "lastHeartbeatTime": now, "lastTransitionTime": now,
+        })
+    };
+    let mut addresses: Vec<Value> = node
+        .addresses
+        .iter()
+        .map(|address| json!({ "type": "InternalIP", "address": address.to_string() }))
+        .collect();
+    addresses.push(json!({ "type": "Hostname", "address": node.name }));
+    let resources = json!({
+        "cpu": (node.capacity.cpu_millis / 1000).to_string(),
+        "memory": format!("{}Ki", node.capacity.memory_bytes / 1024),
+        "pods": PODS_MAX.to_string(),
+    });
+    json!({
+        "capacity": resources,
+        "allocatable": resources,
+        "addresses": addresses,
+        "daemonEndpoints": { "kubeletEndpoint": { "Port": node.port } },
+        "nodeInfo": node_info(),
+        "conditions": [
+            condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+            condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+            condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+        ],
+    })
+}
+
+fn node_info() -> Value {
+    let read = |path: &str| {
+        std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let pretty = release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    json!({
+        "machineID": read("/etc/machine-id"),
+        "systemUUID": read("/sys/class/dmi/id/product_uuid"),
+        "bootID": read("/proc/sys/kernel/random/boot_id"),
+        "kernelVersion": read("/proc/sys/kernel/osrelease"),
+        "osImage": pretty.unwrap_or("Linux").trim_matches('"'),
+        "containerRuntimeVersion": concat!("knarr://", env!("CARGO_PKG_VERSION")),
+        "kubeletVersion": KUBELET_VERSION,
+        "kubeProxyVersion": "",
+        "operatingSystem": "linux",
+        "architecture": architecture(),
+    })
+}

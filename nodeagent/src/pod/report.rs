@@ -1,0 +1,103 @@
+//! Carries a pod's status to the API: the newest wins, one patch at a time, and none is lost while the API is away.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::Identity;
+
+/// A pod's status on its way to the API.
+#[derive(Debug)]
+pub(crate) struct Report {
+    latest: watch::Sender<Option<Value>>,
+    written: watch::Receiver<Option<Value>>,
+}
+
+impl Report {
+    /// Starts the writer; it ends when the report is dropped and everything is written.
+    pub(crate) fn start(client: Client, identity: Identity) -> Self {
+        let (latest, newest) = watch::channel(None);
+        let (done, written) = watch::channel(None);
+        tokio::spawn(write_all(client, identity, newest, done));
+        Self { latest, written }
+    }
+
+    /// Hands over a status; an unchanged one costs nothing.
+    pub(crate) fn send(&self, status: &PodStatus) {
+        let body = Some(body(status));
+        self.latest.send_if_modified(|latest| {
+            let changed = *latest != body;
+            if changed {
+                *latest = body;
+            }
+            changed
+        });
+    }
+
+    /// A future that waits until the latest status is written, or the writer has given up on the pod.
+    pub(crate) fn flushed(&self) -> impl Future<Output = ()> + use<> {
+        let (latest, mut written) = (self.latest.borrow().clone(), self.written.clone());
+        async move {
+            let _ = written.wait_for(|written| *written == latest).await;
+        }
+    }
+}
+
+async fn write_all(
+    client: Client,
+    identity: Identity,
+    mut newest: watch::Receiver<Option<Value>>,
+    done: watch::Sender<Option<Value>>,
+) {
+    const PAUSE_FIRST: Duration = Duration::from_millis(100);
+    const PAUSE_MAX: Duration = Duration::from_secs(10);
+    let api = Api::<Pod>::namespaced(client, &identity.namespace);
+    let mut pause = PAUSE_FIRST;
+    while newest.changed().await.is_ok() {
+        loop {
+            let Some(status) = newest.borrow_and_update().clone() else {
+                break;
+            };
+            let patch = json!({ "metadata": { "uid": identity.uid }, "status": status });
+            let parameters = PatchParams {
+                field_manager: Some("knarr-agent".into()),
+                ..PatchParams::default()
+            };
+            match api
+                .patch_status(&identity.name, &parameters, &Patch::Strategic(patch))
+                .await
+            {
+                Ok(_) => {
+                    pause = PAUSE_FIRST;
+                    let _ = done.send(Some(status));
+                    break;
+                }
+                // The pod is gone, or another one has its name.
+                Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => {
+                    let _ = done.send(Some(status));
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!(pod = identity.name, error = %error, "writing a pod's status");
+                    let _ = tokio::time::timeout(pause, newest.changed()).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+}
+
+/// The patch's `status`; what a pod no longer says has to be said as null.
+fn body(status: &PodStatus) -> Value {
+    let mut body = serde_json::to_value(status).unwrap_or_default();
+    for key in ["reason", "message"] {
+        if body.get(key).is_none() {
+            body[key] = Value::Null;
+        }
+    }
+    body
+}

@@ -1,0 +1,116 @@
+//! What the agent keeps of Services: name, cluster IP and ports, for the environment of pods. Nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::TryStreamExt;
+use k8s_openapi::api::core::v1::Service;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+
+/// One Service as an environment shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServiceAddress {
+    pub(crate) name: String,
+    pub(crate) cluster_ip: String,
+    pub(crate) ports: Vec<Port>,
+}
+
+/// One port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Port {
+    pub(crate) name: String,
+    pub(crate) port: i32,
+    pub(crate) protocol: String,
+}
+
+type Key = (String, String);
+
+/// All Services with a cluster IP, kept by a watch.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Services {
+    known: Arc<Mutex<BTreeMap<Key, ServiceAddress>>>,
+}
+
+impl Services {
+    /// Those of a namespace, and `kubernetes` of the default one.
+    pub(crate) fn visible_in(&self, namespace: &str, links: bool) -> Vec<ServiceAddress> {
+        let known = self.lock();
+        let master = ("default".to_owned(), "kubernetes".to_owned());
+        let own = known.iter().filter(|((ns, _), _)| links && ns == namespace);
+        let master = known
+            .get_key_value(&master)
+            .filter(|_| !links || namespace != "default");
+        own.chain(master)
+            .map(|(_, service)| service.clone())
+            .collect()
+    }
+
+    /// Whether some Service has this cluster IP.
+    pub(crate) fn has_cluster_ip(&self, address: &str) -> bool {
+        self.lock()
+            .values()
+            .any(|service| service.cluster_ip == address)
+    }
+
+    /// Follows the API until it is dropped.
+    pub(crate) async fn follow(&self, client: Client) {
+        let api = Api::<Service>::all(client);
+        let stream = watcher(api, watcher::Config::default()).default_backoff();
+        futures_util::pin_mut!(stream);
+        let mut listed = BTreeMap::new();
+        loop {
+            match stream.try_next().await {
+                Ok(Some(watcher::Event::Init)) => listed = BTreeMap::new(),
+                Ok(Some(watcher::Event::InitApply(service))) => listed.extend(entry(&service)),
+                Ok(Some(watcher::Event::InitDone)) => *self.lock() = std::mem::take(&mut listed),
+                Ok(Some(watcher::Event::Apply(service))) => {
+                    let mut known = self.lock();
+                    known.retain(|key, _| Some(key) != key_of(&service).as_ref());
+                    known.extend(entry(&service));
+                }
+                Ok(Some(watcher::Event::Delete(service))) => {
+                    self.lock()
+                        .retain(|key, _| Some(key) != key_of(&service).as_ref());
+                }
+                Ok(None) => return,
+                Err(error) => tracing::debug!(%error, "watching Services"),
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, ServiceAddress>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key_of(service: &Service) -> Option<Key> {
+    Some((
+        service.metadata.namespace.clone()?,
+        service.metadata.name.clone()?,
+    ))
+}
+
+fn entry(service: &Service) -> Option<(Key, ServiceAddress)> {
+    let key = key_of(service)?;
+    let spec = service.spec.as_ref()?;
+    let cluster_ip = spec
+        .cluster_ip
+        .clone()
+        .filter(|ip| !ip.is_empty() && ip != "None")?;
+    let port = |port: &k8s_openapi::api::core::v1::ServicePort| Port {
+        name: port.name.clone().unwrap_or_default(),
+        port: port.port,
+        protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+    };
+    let ports = spec.ports.iter().flatten().map(port).collect();
+    let name = key.1.clone();
+    Some((
+        key,
+        ServiceAddress {
+            name,
+            cluster_ip,
+            ports,
+        },
+    ))
+}
