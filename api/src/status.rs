@@ -168,6 +168,8 @@ impl Status {
 
     /// 422 with every error found; the message names each distinct one once.
     pub fn invalid(kind: &Kind, name: &str, errors: &[field::Error]) -> Self {
+        // Kubernetes validates the form that is stored, whichever way the object came.
+        let kind = kind.view.as_ref().map_or(kind, |view| view.of);
         let mut status = Status::invalid_kind(&kind.group_kind(), name, errors);
         if let Some(details) = &mut status.details {
             details.group = kind.group.into();

@@ -47,9 +47,6 @@ pub static REPLICA_SET: Kind = Kind {
         rollout::SELECTOR,
     ],
     cells,
-    selectable: &[("status.replicas", |set| {
-        walk::count(set, "status.replicas").to_string()
-    })],
     ..Kind::BASE
 };
 

@@ -1,6 +1,8 @@
-//! Renames the fields that the two versions of Event call differently. Changes no values.
+//! Renames the fields that the two versions of Event call differently; `v1` alone shows empty reporters.
 
-use serde_json::{Value, json};
+use serde_json::Value;
+
+use crate::value::of_object;
 
 /// Core name, `events.k8s.io/v1` name.
 const RENAMED: [(&str, &str); 7] = [
@@ -13,14 +15,22 @@ const RENAMED: [(&str, &str); 7] = [
     ("reportingComponent", "reportingController"),
 ];
 
+/// The fields, by their core names, that `v1` always shows.
+const REPORTERS: [&str; 2] = ["reportingComponent", "reportingInstance"];
+
 pub(super) fn to_core(event: &mut Value) {
     for (core, other) in RENAMED {
         rename(event, other, core);
     }
-    event["apiVersion"] = json!("v1");
+    let fields = of_object(event);
+    for reporter in REPORTERS {
+        fields.entry(reporter).or_insert_with(|| "".into());
+    }
+    fields.insert("apiVersion".into(), "v1".into());
 }
 
 pub(super) fn from_core(event: &mut Value) {
+    of_object(event).retain(|field, value| value != "" || !REPORTERS.contains(&field.as_str()));
     for (core, other) in RENAMED {
         rename(event, core, other);
     }
@@ -32,7 +42,7 @@ pub(super) fn from_core(event: &mut Value) {
             }
         }
     }
-    event["apiVersion"] = json!("events.k8s.io/v1");
+    of_object(event).insert("apiVersion".into(), "events.k8s.io/v1".into());
 }
 
 fn rename(event: &mut Value, from: &str, to: &str) {

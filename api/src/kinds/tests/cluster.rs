@@ -133,12 +133,16 @@ fn both_event_versions_show_one_event() {
     let core = json!({
         "apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "n"},
         "involvedObject": {"kind": "Pod", "name": "p", "namespace": "n"}, "message": "m", "count": 2,
-        "source": {"component": "c"}, "reportingComponent": "r", "eventTime": null,
+        "source": {"component": "c"}, "reportingComponent": "r", "reportingInstance": "", "eventTime": null,
     });
     let view = event::EVENTS_V1.view.as_ref().expect("is a view");
     let mut shown = core.clone();
     (view.from_stored)(&mut shown);
     assert_eq!(shown["apiVersion"], "events.k8s.io/v1");
+    assert_eq!(
+        (&shown["reportingController"], &shown["reportingInstance"]),
+        (&json!("r"), &Value::Null)
+    );
     assert_eq!(
         (&shown["note"], &shown["deprecatedCount"]),
         (&json!("m"), &json!(2))
@@ -207,5 +211,15 @@ fn rules_of_roles_name_verbs_and_resources() {
             "rules[0].resources: Required value: resource rules must supply at least one resource",
             "rules[1].nonResourceURLs: Invalid value: [\"/healthz\"]: namespaced rules cannot apply to non-resource URLs",
         ],
+    );
+}
+
+#[test]
+fn errors_name_events_by_the_version_that_is_stored() {
+    let error = crate::field::Error::required(&crate::field::Path::new("eventTime"), "");
+    let status = crate::status::Status::invalid(&event::EVENTS_V1, "e", &[error]);
+    assert_eq!(
+        status.message,
+        "Event \"e\" is invalid: eventTime: Required value"
     );
 }
