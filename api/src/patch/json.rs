@@ -1,7 +1,7 @@
 //! JSON patch: operations checked one by one, with the bounds and statuses of the API server.
 
 use json_patch::PatchOperation;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Parsed, decoding, does_not_apply};
 use crate::{decode, go, status::Status};
@@ -89,24 +89,25 @@ fn apply(target: &mut Value, operation: &Value, copied_bytes: &mut usize) -> Res
         return Err(does_not_apply());
     }
     let value = operation.get("value").unwrap_or(&Value::Null);
+    let mut operation = operation.clone();
     match text("op") {
-        "test" if value.is_null() && target.pointer(text("path")).is_none() => {
-            return if parent_exists(target, text("path")) {
-                Ok(())
-            } else {
-                Err(does_not_apply())
-            };
-        }
+        "test" if value.is_null() && is_missing_key(target, text("path")) => return Ok(()),
+        // A key that is not there counts as null.
+        "replace" if is_missing_key(target, text("path")) => operation["op"] = "add".into(),
         "copy" => {
-            let source = target.pointer(text("from")).ok_or_else(does_not_apply)?;
+            let source = match target.pointer(text("from")) {
+                Some(source) => source.clone(),
+                None if is_missing_key(target, text("from")) => Value::Null,
+                None => return Err(does_not_apply()),
+            };
             *copied_bytes += source.to_string().len();
             if *copied_bytes > COPIED_BYTES_MAX {
                 return Err(does_not_apply());
             }
+            operation = json!({"op": "add", "path": text("path"), "value": source});
         }
         _ => {}
     }
-    let mut operation = operation.clone();
     if let Value::Object(fields) = &mut operation {
         fields.entry("value").or_insert(Value::Null);
     }
@@ -115,7 +116,9 @@ fn apply(target: &mut Value, operation: &Value, copied_bytes: &mut usize) -> Res
     json_patch::patch(target, &[operation]).map_err(|_| does_not_apply())
 }
 
-fn parent_exists(target: &Value, path: &str) -> bool {
-    path.rsplit_once('/')
-        .is_some_and(|(parent, _)| target.pointer(parent).is_some())
+/// Whether the path names a key that an existing object does not have.
+fn is_missing_key(target: &Value, path: &str) -> bool {
+    path.rsplit_once('/').is_some_and(|(parent, _)| {
+        target.pointer(path).is_none() && target.pointer(parent).is_some_and(Value::is_object)
+    })
 }

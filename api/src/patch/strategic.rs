@@ -340,7 +340,7 @@ fn merge_list(own: Vec<Value>, patch: Vec<Value>, meta: &Meta) -> Result<Vec<Val
         )));
     }
     let (own, patch) = apply_item_directives(own, patch, meta.merge_key)?;
-    let mut merged = own;
+    let mut merged = own.clone();
     for item in &patch {
         let key = order::merge_key_of(item, meta.merge_key)?;
         match order::find(&merged, meta.merge_key, key)? {
@@ -355,8 +355,7 @@ fn merge_list(own: Vec<Value>, patch: Vec<Value>, meta: &Meta) -> Result<Vec<Val
             None => merged.push(item.clone()),
         }
     }
-    let server_order = merged.clone();
-    order::enforce(merged, &patch, &server_order, meta.merge_key)
+    order::enforce(merged, &patch, &own, meta.merge_key)
 }
 
 /// Removes from a list of scalars.

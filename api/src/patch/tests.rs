@@ -22,7 +22,8 @@ fn json_patches_that_do_not_apply_are_422() {
         json!({"op": "replace", "path": "/spec/ports/7/port", "value": 1}),
         json!({"op": "explode", "path": "/metadata/labels"}),
         json!({"op": "replace", "path": "", "value": {}}),
-        json!({"op": "copy", "from": "/nowhere", "path": "/metadata/x"}),
+        json!({"op": "copy", "from": "/spec/ports/7", "path": "/metadata/x"}),
+        json!({"op": "move", "from": "/metadata/none", "path": "/metadata/x"}),
         json!({"path": "/metadata/labels"}),
     ] {
         let error = json_patch(&mut object.clone(), &json!([operation])).unwrap_err();
@@ -47,6 +48,20 @@ fn json_patches_apply_in_order() {
     assert_eq!(
         object,
         json!({"metadata": {"labels": {"a": "1"}}, "spec": {"ports": [{"port": 81}, {"port": 80}]}})
+    );
+}
+
+#[test]
+fn a_missing_key_counts_as_null_for_replace_and_copy() {
+    let mut object = json!({"metadata": {}});
+    let patch = json!([
+        {"op": "replace", "path": "/metadata/managedFields", "value": []},
+        {"op": "copy", "from": "/metadata/none", "path": "/metadata/x"},
+    ]);
+    json_patch(&mut object, &patch).unwrap();
+    assert_eq!(
+        object,
+        json!({"metadata": {"managedFields": [], "x": null}})
     );
 }
 
@@ -121,7 +136,7 @@ fn lists_merge_by_their_key_and_keep_their_order() {
     check(
         two.clone(),
         json!({"ports": [{"port": 3}]}),
-        json!([{"name": "a", "port": 1}, {"name": "b", "port": 2}, {"port": 3}]),
+        json!([{"port": 3}, {"name": "a", "port": 1}, {"name": "b", "port": 2}]),
     );
     check(
         two.clone(),
