@@ -2,6 +2,8 @@
 //!
 //! Says what they are; a start that finds them all writes nothing.
 
+mod roles;
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use knarr_api::{
@@ -58,6 +60,7 @@ struct Wanted {
 
 fn objects(config: &Config) -> Vec<Wanted> {
     let mut objects: Vec<Wanted> = NAMESPACES.iter().map(|name| namespace(name)).collect();
+    objects.extend(roles::objects());
     objects.push(service_cidr(config));
     objects.push(settings(config));
     objects.extend(api_service(config));

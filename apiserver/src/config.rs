@@ -43,3 +43,29 @@ pub(crate) fn nth(range: &IpNet, offset: u128) -> Option<IpAddr> {
     };
     range.contains(&address).then_some(address)
 }
+
+#[cfg(test)]
+impl Config {
+    /// A single-stack cluster that nothing listens for.
+    pub(crate) fn for_tests(data_dir: PathBuf) -> Config {
+        Config {
+            data_dir,
+            advertise_address: IpAddr::from([192, 0, 2, 1]),
+            bind: None,
+            port: 6443,
+            server_names: vec!["node-1".into()],
+            service_cidrs: vec![IpNet::V4(ipnet::Ipv4Net::new_assert(
+                [10, 0, 128, 0].into(),
+                17,
+            ))],
+            cluster_cidrs: vec![IpNet::V4(ipnet::Ipv4Net::new_assert(
+                [10, 42, 0, 0].into(),
+                16,
+            ))],
+            node_port_range: 30000..=32767,
+            lb_pool: String::new(),
+            cluster_domain: "cluster.local".into(),
+            cluster_dns: Vec::new(),
+        }
+    }
+}

@@ -4,6 +4,7 @@
 
 pub mod allocate;
 pub mod auth;
+pub mod authorize;
 mod bootstrap;
 pub mod config;
 pub mod controllers;
@@ -36,8 +37,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use self::{
-    allocate::Allocator, auth::Authenticator, pki::Pki, serve::Endpoint, storage::Store,
-    tokens::Tokens,
+    allocate::Allocator, auth::Authenticator, authorize::Authorizer, pki::Pki, serve::Endpoint,
+    storage::Store, tokens::Tokens,
 };
 pub use self::{
     auth::User,
@@ -51,6 +52,7 @@ pub struct State {
     pub config: Config,
     pub store: Store,
     pub allocator: Allocator,
+    pub authorizer: Authorizer,
     pub pki: Pki,
     pub join_token: JoinToken,
 }
@@ -93,6 +95,7 @@ impl Server {
         let state = Arc::new(State {
             config,
             allocator,
+            authorizer: Authorizer::new(store.clone()),
             store,
             pki,
             join_token,

@@ -277,6 +277,13 @@ impl Store {
         self.cache.revision()
     }
 
+    /// The revision of the latest change of one kind.
+    pub fn kind_revision(&self, kind: &'static Kind) -> Revision {
+        self.cache
+            .kind(kind)
+            .map_or(Revision(0), |kind| kind.revision())
+    }
+
     pub fn get(&self, key: &Key) -> Option<Arc<Stored>> {
         self.cache.kind(key.kind)?.get(&key.namespace, &key.name)
     }

@@ -29,17 +29,8 @@ impl World {
         let directory =
             std::env::temp_dir().join(format!("knarr-allocate-{}", uuid::Uuid::new_v4()));
         let config = Config {
-            data_dir: directory.clone(),
-            advertise_address: IpAddr::from([192, 0, 2, 1]),
-            bind: None,
-            port: 6443,
-            server_names: Vec::new(),
             service_cidrs: ranges.iter().map(|r| r.parse().unwrap()).collect(),
-            cluster_cidrs: Vec::new(),
-            node_port_range: 30000..=32767,
-            lb_pool: String::new(),
-            cluster_domain: "cluster.local".into(),
-            cluster_dns: Vec::new(),
+            ..Config::for_tests(directory.clone())
         };
         let store = Store::open(&directory, kinds::ALL).await.unwrap();
         bootstrap::ensure(&store, &config).await.unwrap();

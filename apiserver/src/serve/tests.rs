@@ -1,6 +1,6 @@
 //! The server over real sockets, as different callers meet it.
 
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::path::PathBuf;
 
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
@@ -26,29 +26,17 @@ impl Drop for Running {
     }
 }
 
-fn config(directory: PathBuf) -> Config {
-    Config {
-        data_dir: directory,
-        advertise_address: Ipv4Addr::new(192, 0, 2, 1).into(),
-        bind: None,
-        port: 6443,
-        server_names: vec!["node-1".into()],
-        service_cidrs: vec!["10.0.128.0/17".parse().unwrap()],
-        cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
-        node_port_range: 30000..=32767,
-        lb_pool: String::new(),
-        cluster_domain: "cluster.local".into(),
-        cluster_dns: Vec::new(),
-    }
-}
-
 fn fresh_directory() -> PathBuf {
     std::env::temp_dir().join(format!("knarr-serve-{}", uuid::Uuid::new_v4()))
 }
 
 async fn run() -> Running {
     let directory = fresh_directory();
-    let server = Arc::new(Server::open(config(directory.clone())).await.unwrap());
+    let server = Arc::new(
+        Server::open(Config::for_tests(directory.clone()))
+            .await
+            .unwrap(),
+    );
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let shutdown = CancellationToken::new();
@@ -179,7 +167,7 @@ async fn the_join_token_gets_a_machine_certificates_for_its_own_name() {
 #[tokio::test]
 async fn keys_are_kept_and_the_serving_certificate_follows_its_names() {
     let running = run().await;
-    let mut config = config(running.directory.clone());
+    let mut config = Config::for_tests(running.directory.clone());
     let first = &running.server.state().pki;
     let second = crate::pki::Pki::open(&config).unwrap();
     assert_eq!(first.authority.pem(), second.authority.pem());

@@ -193,6 +193,10 @@ impl KindCache {
         self.announce.subscribe()
     }
 
+    pub(super) fn revision(&self) -> Revision {
+        self.read().latest
+    }
+
     pub(super) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Stored>> {
         self.read().objects.get(namespace)?.get(name).cloned()
     }

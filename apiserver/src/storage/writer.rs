@@ -29,11 +29,7 @@ type Answer = Result<Vec<Arc<Stored>>, CommitError>;
 const BATCH_COMMITS_MAX: usize = 256;
 
 /// Runs until every handle on the store is gone.
-pub(super) async fn run(
-    cache: Arc<Cache>,
-    mut database: Database,
-    mut queue: mpsc::Receiver<Request>,
-) {
+pub(super) async fn run(cache: Arc<Cache>, database: Database, mut queue: mpsc::Receiver<Request>) {
     let mut writer = Writer {
         revision: cache.revision(),
         cache,
