@@ -4,7 +4,7 @@ mod validation;
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Column, Kind, MetadataCheck, Scope, Strategy, Subresource};
 use crate::{
@@ -21,7 +21,6 @@ pub static NODE: Kind = Kind {
     subresources: &[Subresource::proxy("NodeProxyOptions"), Subresource::STATUS],
     strategy: Strategy {
         default,
-        prepare_create: taint_until_ready,
         validate_create: validation::validate,
         prepare_update: |new, old| restore(new, old, "status"),
         validate_update: |new, old| {
@@ -67,17 +66,6 @@ fn default(node: &mut Value) {
         put(fields_mut(node, "spec"), "podCIDRs", all);
     } else if !first.is_null() {
         put(fields_mut(node, "spec"), "podCIDR", first);
-    }
-}
-
-/// A new Node takes no pods before it has said that it is ready; the node lifecycle controller removes the taint.
-fn taint_until_ready(node: &mut Value) {
-    let taint = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
-    let mut taints = items(&node["spec"]["taints"]).to_vec();
-    let same = |other: &Value| other["key"] == taint["key"] && other["effect"] == taint["effect"];
-    if !taints.iter().any(same) {
-        taints.push(taint);
-        put(fields_mut(node, "spec"), "taints", Value::Array(taints));
     }
 }
 

@@ -70,12 +70,8 @@ fn nodes_keep_their_ranges_and_provider() {
 }
 
 #[test]
-fn new_nodes_take_no_pods_yet() {
-    let kind = &node::NODE;
-    let mut found = object(kind, json!({"status": {"capacity": {"cpu": "2"}}}));
-    kind.prepare_create(&mut found);
-    let taint = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
-    assert_eq!(found["spec"]["taints"], json!([taint]));
+fn nodes_give_all_they_have_unless_said() {
+    let found = object(&node::NODE, json!({"status": {"capacity": {"cpu": "2"}}}));
     assert_eq!(found["status"]["allocatable"], json!({"cpu": "2"}));
 }
 
@@ -216,7 +212,7 @@ fn rules_of_roles_name_verbs_and_resources() {
 
 #[test]
 fn errors_name_events_by_the_version_that_is_stored() {
-    let error = crate::field::Error::required(&crate::field::Path::new("eventTime"), "");
+    let error = field::Error::required(&field::Path::new("eventTime"), "");
     let status = crate::status::Status::invalid(&event::EVENTS_V1, "e", &[error]);
     assert_eq!(
         status.message,
