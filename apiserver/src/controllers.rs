@@ -10,6 +10,9 @@ mod deployment;
 mod endpoints;
 mod endpointslice;
 mod event;
+mod gc;
+mod inventory;
+mod namespace;
 mod pods;
 mod queue;
 mod replicas;
@@ -17,6 +20,7 @@ mod replicaset;
 mod scheduler;
 mod selection;
 mod selector;
+mod serviceaccount;
 mod store;
 mod template;
 mod write;
@@ -28,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 pub use addresses::{AddressRange, NotARange};
 
 use cluster::Cluster;
+use inventory::Inventory;
 
 /// What the controllers must be told; everything else they read from the API.
 #[derive(Clone, Debug)]
@@ -49,7 +54,11 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     replicaset::spawn(&cluster, &shutdown, &mut tasks);
     deployment::spawn(&cluster, &shutdown, &mut tasks);
     scheduler::spawn(&cluster, &shutdown, &mut tasks);
+    let inventory = Inventory::new();
+    gc::spawn(&cluster, &inventory, &shutdown, &mut tasks);
+    namespace::spawn(&cluster, &inventory, &shutdown, &mut tasks);
+    serviceaccount::spawn(&cluster, config.root_ca, &shutdown, &mut tasks);
+    inventory.spawn(&cluster, &shutdown, &mut tasks);
     reflectors.spawn(&cluster, &shutdown, &mut tasks);
-    let _ = config;
     while tasks.join_next().await.is_some() {}
 }
