@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use knarr_api::kinds::{self, Kind};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject};
+use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -182,8 +183,9 @@ impl Inventory {
 
     async fn follow(&self, kind: &'static Kind, cluster: &Cluster) {
         let resource = resource(kind);
-        let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &resource);
-        let events = watcher::metadata_watcher(api, watcher::Config::default()).default_backoff();
+        let api: Api<PartialObjectMeta<DynamicObject>> =
+            Api::all_with(cluster.client.clone(), &resource);
+        let events = watcher(api, watcher::Config::default()).default_backoff();
         let events = events
             .inspect_err(|error| tracing::warn!(kind = kind.kind, %error, "watch interrupted"));
         let mut events = std::pin::pin!(events);

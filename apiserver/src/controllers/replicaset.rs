@@ -18,8 +18,6 @@ use super::replicas;
 use super::store::Key;
 use super::write::{Error, perform};
 
-pub(super) use rank::deletion_order;
-
 const COMPONENT: &str = "replicaset-controller";
 
 /// Adds the controller's observers and its loop.

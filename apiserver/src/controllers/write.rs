@@ -27,6 +27,11 @@ pub(super) enum Write<K> {
         key: Key,
         patch: Value,
     },
+    /// Removes the object without waiting for anyone to end it.
+    Remove {
+        key: Key,
+        uid: String,
+    },
     /// Deletes the object only if it is still the one planned for.
     Delete {
         key: Key,
@@ -50,6 +55,13 @@ impl<K: Object> Write<K> {
             key: Key::of(object),
             uid: object.uid().unwrap_or_default(),
             propagation: Propagation::Default,
+        }
+    }
+
+    pub(super) fn remove(object: &K) -> Write<K> {
+        Write::Remove {
+            key: Key::of(object),
+            uid: object.uid().unwrap_or_default(),
         }
     }
 
@@ -158,7 +170,14 @@ pub(super) async fn perform<K: Object>(
             key,
             uid,
             propagation,
-        } => return delete(client, store, key, uid, propagation).await,
+        } => {
+            let params = delete_params(&uid, propagation);
+            return delete(client, store, key, uid, &params).await;
+        }
+        Write::Remove { key, uid } => {
+            let params = delete_params(&uid, Propagation::Default).grace_period(0);
+            return delete(client, store, key, uid, &params).await;
+        }
     };
     let answer = match request {
         Ok(request) => client.request::<K>(request).await,
@@ -200,10 +219,9 @@ async fn delete<K: Object>(
     store: &Store<K>,
     key: Key,
     uid: String,
-    propagation: Propagation,
+    params: &DeleteParams,
 ) -> Result<Option<Arc<K>>, Error> {
-    let params = delete_params(&uid, propagation);
-    let request = resource::<K>(&key.namespace).delete(&key.name, &params);
+    let request = resource::<K>(&key.namespace).delete(&key.name, params);
     let answer = match request {
         Ok(request) => client.request::<Value>(request).await,
         Err(error) => Err(kube::Error::BuildRequest(error)),

@@ -12,7 +12,7 @@ use crate::controllers::pods;
 const DELETION_COST_ANNOTATION: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// Sorts `candidates` by how little they would be missed; `related` pods on the same node make a pod more dispensable.
-pub(in super::super) fn deletion_order(
+pub(super) fn deletion_order(
     candidates: Vec<Arc<Pod>>,
     related: &[Arc<Pod>],
     now: Timestamp,
