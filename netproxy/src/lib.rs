@@ -8,3 +8,86 @@ pub mod dns;
 pub mod nftables;
 #[cfg(test)]
 mod own_netns;
+mod state;
+mod store;
+mod sync;
+
+use std::{io, sync::Arc};
+
+use kube::Client;
+use tokio::{sync::watch, task::JoinError};
+use tokio_util::sync::CancellationToken;
+
+pub use knarr_netproxy_plan::NodePortAddresses;
+pub use state::Published;
+
+/// What a proxy is told when it starts; all else it learns from the API.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name of this node.
+    pub node_name: String,
+    /// Which of the node's addresses accept node ports.
+    pub node_port_addresses: NodePortAddresses,
+}
+
+/// Why a proxy ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel's nf_tables are not there or not ours to use.
+    #[error("nftables")]
+    Nftables(#[from] nftables::Error),
+    /// A socket could not be set up.
+    #[error("a socket")]
+    Socket(#[from] io::Error),
+    /// A sync panicked.
+    #[error("a sync")]
+    Sync(#[from] JoinError),
+    /// Packet sockets cannot be had.
+    #[error("announcing load-balancer IPs")]
+    Announce(#[from] announce::Error),
+}
+
+/// Serves packets until shutdown, and leaves them served.
+///
+/// # Errors
+/// When the kernel lacks what it takes.
+pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    let store = store::Store::new(config.node_name, config.node_port_addresses);
+    let proxy = sync::Proxy::new(store, nftables::Nftables::open()?);
+    let (published, states) = watch::channel(Arc::new(Published::default()));
+    let (announced, mine) = watch::channel(std::collections::BTreeSet::new());
+    tokio::try_join!(
+        sync::run(client, proxy, &published, shutdown.clone()),
+        async { Ok(announce::run(mine, shutdown.clone()).await?) },
+        hand_on(states, announced, shutdown.clone()),
+    )?;
+    Ok(())
+}
+
+/// Tells the announcer of each change of its IPs.
+async fn hand_on(
+    mut states: watch::Receiver<Arc<Published>>,
+    announced: watch::Sender<std::collections::BTreeSet<std::net::IpAddr>>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            changed = states.changed() => if changed.is_err() { return Ok(()) },
+        }
+        let wanted = states.borrow_and_update().announced.clone();
+        announced.send_if_modified(|mine| {
+            let differs = *mine != wanted;
+            *mine = wanted;
+            differs
+        });
+    }
+}
+
+/// Removes what the proxy put on the host, and only that.
+///
+/// # Errors
+/// When the kernel refuses.
+pub async fn teardown() -> Result<(), Error> {
+    Ok(tokio::task::spawn_blocking(|| nftables::Nftables::open()?.remove()).await??)
+}

@@ -2,10 +2,12 @@
 //!
 //! Owns the tables named `knarr`, one a family. Never touches another table, never runs `nft`.
 
+pub mod dataplane;
 pub mod element;
 pub mod expression;
 #[cfg(test)]
 mod golden;
+pub mod increment;
 pub mod ruleset;
 pub mod skeleton;
 pub mod statement;
@@ -15,7 +17,9 @@ pub mod wire;
 
 use std::{fmt, sync::Arc};
 
+pub use dataplane::{Applied, Nftables};
 pub use ruleset::{Edit, Ruleset};
+pub use wire::Error;
 
 /// The name of our table in each family.
 pub const TABLE: &str = "knarr";

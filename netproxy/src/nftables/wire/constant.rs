@@ -21,7 +21,6 @@ pub(super) mod message {
     pub(crate) const NEWELEMENT: u16 = 12;
     pub(crate) const GETELEMENT: u16 = 13;
     pub(crate) const DELELEMENT: u16 = 14;
-    pub(crate) const NEWGENERATION: u16 = 15;
     pub(crate) const GETGENERATION: u16 = 16;
 }
 

@@ -152,20 +152,21 @@ impl Socket {
     }
 }
 
-/// A socket that hears of every new generation of the ruleset.
+/// A socket that hears of changes that others make.
 #[derive(Debug)]
 pub struct Watch {
     fd: OwnedFd,
 }
 
 impl Watch {
-    /// Subscribes to changes of the ruleset.
+    /// Subscribes to changes of the ruleset, except those made through one socket.
     ///
     /// # Errors
     /// When the kernel does not let us listen.
-    pub fn open() -> Result<Self, Error> {
+    pub fn open(own: &Socket) -> Result<Self, Error> {
         const GROUP_NFTABLES: i32 = 7;
         let fd = netlink()?;
+        ignore_sender(&fd, port(&own.fd)?)?;
         set_option(
             &fd,
             libc::SOL_NETLINK,
@@ -175,27 +176,91 @@ impl Watch {
         Ok(Self { fd })
     }
 
-    /// The newest generation announced since the last call, if any.
+    /// The same subscription, for another owner.
     ///
     /// # Errors
-    /// When the socket fails. A socket that overflowed reports `u32::MAX`, which is nobody's own.
-    pub fn newest(&self) -> Result<Option<u32>, Error> {
-        let mut newest = None;
+    /// When descriptors run out.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            fd: self.fd.try_clone()?,
+        })
+    }
+
+    /// Whether others touched our tables since the last call, as far as can be told.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub fn touched(&self) -> Result<bool, Error> {
+        let mut touched = false;
         loop {
             match receive(&self.fd, libc::MSG_DONTWAIT) {
-                Ok(None) => return Ok(newest),
+                Ok(None) => return Ok(touched),
                 Ok(Some(bytes)) => {
-                    let kind = SUBSYSTEM << 8 | c::message::NEWGENERATION;
-                    let generations = messages(&bytes).filter(|message| message.kind == kind);
-                    let ids = generations.filter_map(|m| m.attributes().number(c::generation::ID));
-                    newest = ids.last().or(newest);
+                    touched |= messages(&bytes).any(|message| {
+                        message.attributes().text(c::set::TABLE) == Some(crate::nftables::TABLE)
+                    });
                 }
+                // Some changes went unheard.
                 Err(Error::Socket { cause, .. }) if cause.raw_os_error() == Some(libc::ENOBUFS) => {
-                    newest = Some(u32::MAX);
+                    touched = true;
                 }
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+/// The address under which the kernel knows a socket.
+fn port(fd: &OwnedFd) -> Result<u32, Error> {
+    // SAFETY: an all-zero `sockaddr_nl` is a valid value.
+    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+    let mut length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+    // SAFETY: `address` is writable and as long as `length` says; `bind` to port 0 picks one.
+    let result = unsafe {
+        let address = (&raw mut address).cast::<libc::sockaddr>();
+        match libc::bind(fd.as_raw_fd(), address, length) {
+            0 => libc::getsockname(fd.as_raw_fd(), address, &raw mut length),
+            error => error,
+        }
+    };
+    if result == 0 {
+        Ok(address.nl_pid)
+    } else {
+        Err(socket_error("learn the socket's port"))
+    }
+}
+
+/// Has the kernel drop messages of one sender before they wake us.
+fn ignore_sender(fd: &OwnedFd, port: u32) -> Result<(), Error> {
+    const SENDER_OFFSET: u32 = 12;
+    const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    // The program loads words as big-endian; netlink headers are in host order.
+    let port = u32::from_be_bytes(port.to_ne_bytes());
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut program = [
+        step(LOAD_WORD, 0, 0, SENDER_OFFSET),
+        step(JUMP_IF_EQUAL, 0, 1, port),
+        step(RETURN, 0, 0, 0),
+        step(RETURN, 0, 0, u32::MAX),
+    ];
+    let program = libc::sock_fprog {
+        len: 4,
+        filter: program.as_mut_ptr(),
+    };
+    let length = size_of::<libc::sock_fprog>() as libc::socklen_t;
+    // SAFETY: the program outlives the call, which copies it; `len` is its number of steps.
+    let result = unsafe {
+        let program = (&raw const program).cast();
+        let option = libc::SO_ATTACH_FILTER;
+        libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, program, length)
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(socket_error("filter netfilter's notifications"))
     }
 }
 

@@ -1,0 +1,273 @@
+//! What the API says, as this node needs it: Services with their slices, nodes and settings.
+//!
+//! Holds objects and remembers which Services changed. Asks nobody and decides nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+use k8s_openapi::{
+    api::{
+        core::v1::{ConfigMap, Node, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use knarr_netproxy_plan::{NodePortAddresses, Planner, ServiceKey, Settings};
+use kube::runtime::watcher;
+
+/// The label that ties a slice to its Service.
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// One thing that a watch said.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Of a Service.
+    Service(watcher::Event<Service>),
+    /// Of a slice.
+    Slice(watcher::Event<EndpointSlice>),
+    /// Of a Node.
+    Node(watcher::Event<Node>),
+    /// Of the ConfigMap with the cluster's settings.
+    Settings(watcher::Event<ConfigMap>),
+}
+
+/// A place for objects of one kind, replaced as a whole after a new list.
+#[derive(Debug)]
+struct Shelf<K, V> {
+    now: BTreeMap<K, V>,
+    listing: Option<BTreeMap<K, V>>,
+    synced: bool,
+}
+
+impl<K, V> Default for Shelf<K, V> {
+    fn default() -> Self {
+        Self {
+            now: BTreeMap::new(),
+            listing: None,
+            synced: false,
+        }
+    }
+}
+
+impl<K: Ord + Clone, V> Shelf<K, V> {
+    /// Takes one event, and hands the key of everything that may differ to `touched`.
+    fn take<O>(
+        &mut self,
+        event: watcher::Event<O>,
+        read: impl Fn(O) -> Option<(K, V)>,
+        mut touched: impl FnMut(&K),
+    ) {
+        match event {
+            watcher::Event::Apply(object) => {
+                let Some((key, value)) = read(object) else {
+                    return;
+                };
+                touched(&key);
+                self.now.insert(key, value);
+            }
+            watcher::Event::Delete(object) => {
+                let Some((key, _)) = read(object) else { return };
+                touched(&key);
+                self.now.remove(&key);
+            }
+            watcher::Event::Init => self.listing = Some(BTreeMap::new()),
+            watcher::Event::InitApply(object) => {
+                if let (Some(listing), Some((key, value))) = (&mut self.listing, read(object)) {
+                    listing.insert(key, value);
+                }
+            }
+            watcher::Event::InitDone => {
+                let old = mem::replace(&mut self.now, self.listing.take().unwrap_or_default());
+                old.keys().chain(self.now.keys()).for_each(&mut touched);
+                self.synced = true;
+            }
+        }
+    }
+}
+
+/// What the API says.
+#[derive(Debug)]
+pub(crate) struct Store {
+    node_name: String,
+    node_port_addresses: NodePortAddresses,
+    services: Shelf<ServiceKey, Arc<Service>>,
+    slices: Shelf<(ServiceKey, String), Arc<EndpointSlice>>,
+    nodes: Shelf<String, Node>,
+    config_maps: Shelf<String, BTreeMap<String, String>>,
+    touched: BTreeSet<ServiceKey>,
+}
+
+impl Store {
+    /// A store that has heard nothing yet.
+    #[must_use]
+    pub(crate) fn new(node_name: String, node_port_addresses: NodePortAddresses) -> Self {
+        Self {
+            node_name,
+            node_port_addresses,
+            services: Shelf::default(),
+            slices: Shelf::default(),
+            nodes: Shelf::default(),
+            config_maps: Shelf::default(),
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// Takes one event.
+    pub(crate) fn take(&mut self, event: Event) {
+        let touched = &mut self.touched;
+        match event {
+            Event::Service(event) => self.services.take(
+                event,
+                |mut service: Service| {
+                    trim(&mut service.metadata);
+                    let key = key(&service.metadata)?;
+                    Some((key, Arc::new(service)))
+                },
+                |key| {
+                    touched.insert(key.clone());
+                },
+            ),
+            Event::Slice(event) => self.slices.take(event, read_slice, |(key, _)| {
+                touched.insert(key.clone());
+            }),
+            Event::Node(event) => self.nodes.take(
+                event,
+                |mut node: Node| {
+                    trim(&mut node.metadata);
+                    Some((node.metadata.name.clone()?, node))
+                },
+                |_| {},
+            ),
+            Event::Settings(event) => self.config_maps.take(
+                event,
+                |map: ConfigMap| Some((map.metadata.name?, map.data.unwrap_or_default())),
+                |_| {},
+            ),
+        }
+    }
+
+    /// Whether everything has been listed once.
+    #[must_use]
+    pub(crate) fn synced(&self) -> bool {
+        let Self {
+            services,
+            slices,
+            nodes,
+            config_maps,
+            ..
+        } = self;
+        services.synced && slices.synced && nodes.synced && config_maps.synced
+    }
+
+    /// What a planner knows besides Services.
+    #[must_use]
+    pub(crate) fn settings(&self) -> Settings {
+        let texts = self.config_maps.now.values().next();
+        let ranges = |name| texts.and_then(|texts| texts.get(name)).map(String::as_str);
+        let mut settings = Settings {
+            node_name: self.node_name.clone(),
+            cluster_cidrs: cidrs(ranges("cluster-cidr")),
+            service_cidrs: cidrs(ranges("service-cidr")),
+            node_port_addresses: self.node_port_addresses.clone(),
+            ..Settings::default()
+        };
+        if let Some(node) = self.nodes.now.get(&self.node_name) {
+            settings.learn_node(node);
+        }
+        settings
+    }
+
+    /// Plans every Service that changed since the last call.
+    pub(crate) fn plan_changed(&mut self, planner: &mut Planner) {
+        for key in mem::take(&mut self.touched) {
+            self.plan_one(&key, planner);
+        }
+    }
+
+    /// Plans every Service.
+    pub(crate) fn plan_all(&mut self, planner: &mut Planner) {
+        self.touched.clear();
+        for key in self.services.now.keys() {
+            self.plan_one(key, planner);
+        }
+    }
+
+    fn plan_one(&self, key: &ServiceKey, planner: &mut Planner) {
+        match self.services.now.get(key) {
+            Some(service) => planner.put(key, service, self.slices_of(key)),
+            None => planner.remove(key),
+        }
+    }
+
+    fn slices_of(&self, key: &ServiceKey) -> impl Iterator<Item = &EndpointSlice> {
+        let first = (key.clone(), String::new());
+        let own = self
+            .slices
+            .now
+            .range(first..)
+            .take_while(move |((service, _), _)| service == key);
+        own.map(|(_, slice)| slice.as_ref())
+    }
+
+    /// Nodes that may announce load-balancer IPs.
+    pub(crate) fn ready_nodes(&self) -> impl Iterator<Item = &str> {
+        self.nodes
+            .now
+            .iter()
+            .filter(|(_, node)| may_announce(node))
+            .map(|(name, _)| name.as_str())
+    }
+}
+
+fn may_announce(node: &Node) -> bool {
+    const EXCLUDED_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+    let labels = node.metadata.labels.as_ref();
+    let excluded = labels.is_some_and(|labels| labels.contains_key(EXCLUDED_LABEL));
+    let conditions = node
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    let ready = conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    ready && !excluded && node.metadata.deletion_timestamp.is_none()
+}
+
+/// Drops what a proxy never reads.
+fn trim(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    metadata.annotations = None;
+}
+
+fn key(metadata: &ObjectMeta) -> Option<ServiceKey> {
+    Some(ServiceKey::new(
+        metadata.namespace.clone()?,
+        metadata.name.clone()?,
+    ))
+}
+
+fn read_slice(mut slice: EndpointSlice) -> Option<((ServiceKey, String), Arc<EndpointSlice>)> {
+    trim(&mut slice.metadata);
+    for endpoint in slice.endpoints.iter_mut().flatten() {
+        endpoint.target_ref = None;
+    }
+    let service = slice
+        .metadata
+        .labels
+        .as_ref()?
+        .get(SERVICE_NAME_LABEL)?
+        .clone();
+    let key = ServiceKey::new(slice.metadata.namespace.clone()?, service);
+    let name = slice.metadata.name.clone()?;
+    Some(((key, name), Arc::new(slice)))
+}
+
+fn cidrs(text: Option<&str>) -> BTreeSet<IpNet> {
+    let parts = text.unwrap_or_default().split(',').map(str::trim);
+    parts.filter_map(|part| part.parse().ok()).collect()
+}

@@ -1,0 +1,258 @@
+//! Observe, plan, apply, run: follows the API and keeps the kernel's tables true.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{FutureExt, Stream, StreamExt, stream};
+use k8s_openapi::api::core::v1::ConfigMap;
+use knarr_netproxy_plan::{Plan, Planner, Warning, diff};
+use kube::{
+    Api, Client,
+    runtime::{WatchStreamExt, watcher},
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::watch,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    announce,
+    nftables::{Applied, Error, Nftables},
+    state::Published,
+    store::{Event, Store},
+};
+
+/// Wait after a failure before the next attempt.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Others may edit in many steps; after the first, this long passes before a second repair.
+const REPAIR_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Keeps the kernel's tables true to what the API says.
+pub(crate) struct Proxy {
+    pub(crate) store: Store,
+    planner: Planner,
+    dataplane: Nftables,
+    /// What the kernel is believed to have; nothing after trouble.
+    believed: Belief,
+    warnings: Vec<Warning>,
+}
+
+/// What is known of the kernel's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Belief {
+    /// They are as the plan was when its changes were last taken.
+    Known,
+    /// They must be read.
+    Unknown,
+}
+
+/// What a sync came to.
+pub(crate) struct Outcome {
+    pub(crate) applied: Result<Applied, Error>,
+    pub(crate) took: Duration,
+    /// What the plan has to leave out that it did not before.
+    pub(crate) new_warnings: Vec<Warning>,
+}
+
+impl Proxy {
+    pub(crate) fn new(store: Store, dataplane: Nftables) -> Self {
+        let believed = Belief::Unknown;
+        Self {
+            store,
+            planner: Planner::default(),
+            dataplane,
+            believed,
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        self.planner.plan()
+    }
+
+    /// Forgets what the kernel is believed to have.
+    pub(crate) fn doubt(&mut self) {
+        self.believed = Belief::Unknown;
+    }
+
+    /// Plans what changed, and brings the kernel to it.
+    pub(crate) fn sync(&mut self) -> Outcome {
+        let start = Instant::now();
+        let settings = self.store.settings();
+        let changes = if *self.planner.settings() == settings {
+            self.store.plan_changed(&mut self.planner);
+            self.planner.take_changes()
+        } else {
+            let mut planner = Planner::new(settings);
+            self.store.plan_all(&mut planner);
+            planner.take_changes();
+            let changes = diff(self.planner.plan(), planner.plan());
+            self.planner = planner;
+            changes
+        };
+        let applied = match self.believed {
+            Belief::Unknown => self.dataplane.sync(self.planner.plan()),
+            Belief::Known if changes.is_empty() => Ok(Applied::default()),
+            Belief::Known => self.dataplane.sync_changes(&changes),
+        };
+        self.believed = if applied.is_ok() {
+            Belief::Known
+        } else {
+            Belief::Unknown
+        };
+        let warnings = self.planner.warnings();
+        let new_warnings = warnings
+            .iter()
+            .filter(|warning| !self.warnings.contains(warning));
+        let new_warnings = new_warnings.cloned().collect();
+        self.warnings = warnings;
+        Outcome {
+            applied,
+            took: start.elapsed(),
+            new_warnings,
+        }
+    }
+
+    /// The load-balancer IPs that this node announces.
+    pub(crate) fn announced(&self) -> BTreeSet<IpAddr> {
+        let ready: Vec<&str> = self.store.ready_nodes().collect();
+        let own = self.planner.settings().node_name.as_str();
+        let mine = self
+            .plan()
+            .load_balancer_ips
+            .iter()
+            .filter(|(ip, announced)| {
+                announce::elect(**ip, announced, ready.iter().copied()) == Some(own)
+            });
+        mine.map(|(ip, _)| *ip).collect()
+    }
+}
+
+/// Everything the API says from now on; a watch that fails is taken up again, later and later.
+fn events(client: &Client) -> impl Stream<Item = Event> + Send + use<> {
+    let all = watcher::Config::default;
+    let services = watcher(Api::all(client.clone()), all()).default_backoff();
+    let slices = watcher(Api::all(client.clone()), all()).default_backoff();
+    let nodes = watcher(Api::all(client.clone()), all()).default_backoff();
+    let settings: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
+    let settings = watcher(settings, all().fields("metadata.name=knarr")).default_backoff();
+    let heard = |kind: &'static str| {
+        move |error: &watcher::Error| tracing::warn!("the watch of {kind} failed: {error:#}")
+    };
+    stream::select_all([
+        good(services, heard("Services"))
+            .map(Event::Service)
+            .boxed(),
+        good(slices, heard("EndpointSlices"))
+            .map(Event::Slice)
+            .boxed(),
+        good(nodes, heard("Nodes")).map(Event::Node).boxed(),
+        good(settings, heard("settings"))
+            .map(Event::Settings)
+            .boxed(),
+    ])
+}
+
+fn good<T>(
+    stream: impl Stream<Item = watcher::Result<T>>,
+    complain: impl Fn(&watcher::Error),
+) -> impl Stream<Item = T> {
+    stream.filter_map(move |event| {
+        let event = event.inspect_err(&complain).ok();
+        async move { event }
+    })
+}
+
+/// Follows the API until shutdown; packets stay as they are then.
+///
+/// # Errors
+/// When the kernel's notifications cannot be heard, or a sync panicked.
+pub(crate) async fn run(
+    client: Client,
+    proxy: Proxy,
+    published: &watch::Sender<Arc<Published>>,
+    shutdown: CancellationToken,
+) -> Result<(), crate::Error> {
+    let heard = proxy.dataplane.watch().try_clone()?;
+    // SAFETY: the watch owns its open socket, and keeps it for as long as it lives.
+    let heard = unsafe { AsyncFd::register_with_interest(heard, Interest::READABLE) }
+        .map_err(io::Error::from)?;
+    let mut events = events(&client);
+    let mut proxy = Some(proxy);
+    let mut retry = None;
+    let mut repaired = None;
+    loop {
+        let Some(mut current) = proxy.take() else {
+            return Ok(());
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            event = events.next() => {
+                let Some(event) = event else { return Ok(()) };
+                current.store.take(event);
+                while let Some(Some(event)) = events.next().now_or_never() {
+                    current.store.take(event);
+                }
+            }
+            () = wake_at(retry), if retry.is_some() => {}
+            readable = heard.readable() => {
+                readable?.clear_ready();
+                if heard.get_ref().touched()? {
+                    tracing::info!("others changed the table knarr");
+                    current.doubt();
+                    let pause = repaired.map(|last: Instant| last + REPAIR_INTERVAL);
+                    retry = pause.filter(|at| *at > Instant::now());
+                    repaired = Some(Instant::now());
+                    if retry.is_some() {
+                        proxy = Some(current);
+                        continue;
+                    }
+                }
+            }
+        }
+        if !current.store.synced() {
+            proxy = Some(current);
+            continue;
+        }
+        let (current, outcome) = tokio::task::spawn_blocking(move || {
+            let outcome = current.sync();
+            (current, outcome)
+        })
+        .await?;
+        retry = outcome
+            .applied
+            .is_err()
+            .then(|| Instant::now() + RETRY_INTERVAL);
+        report(&outcome);
+        published.send_replace(Arc::new(Published::of(&current, &outcome)));
+        proxy = Some(current);
+    }
+}
+
+async fn wake_at(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
+    }
+}
+
+fn report(outcome: &Outcome) {
+    match &outcome.applied {
+        Ok(Applied { edit_count: 0, .. }) => {}
+        Ok(Applied {
+            edit_count,
+            byte_count,
+        }) => {
+            tracing::debug!(edit_count, byte_count, took = ?outcome.took, "synced");
+        }
+        Err(error) => tracing::warn!("the kernel's tables could not be synced: {error:?}"),
+    }
+    for warning in &outcome.new_warnings {
+        tracing::warn!("{warning}");
+    }
+}
