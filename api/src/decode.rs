@@ -46,7 +46,7 @@ impl Target<'_> {
         }
     }
 
-    fn definition(&self) -> Option<&'static Definition> {
+    pub(crate) fn definition(&self) -> Option<&'static Definition> {
         let table = schema::table();
         // DeleteOptions and its like belong to every group version.
         table

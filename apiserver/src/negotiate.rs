@@ -167,13 +167,22 @@ fn not_representable(produces: Produces) -> Status {
 }
 
 /// The format of a request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyFormat {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+/// Reads the format off a Content-Type header.
 ///
 /// # Errors
-/// 415 for anything but JSON and YAML.
-pub(crate) fn body_encoding(content_type: Option<&str>) -> Result<Encoding, Status> {
+/// 415 for anything but JSON, YAML and protobuf.
+pub(crate) fn body_format(content_type: Option<&str>) -> Result<BodyFormat, Status> {
     match media_type(content_type).as_str() {
-        "" | "application/json" => Ok(Encoding::Json),
-        "application/yaml" => Ok(Encoding::Yaml),
+        "" | "application/json" => Ok(BodyFormat::Json),
+        "application/yaml" => Ok(BodyFormat::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(BodyFormat::Protobuf),
         _ => Err(Status::failure(
             415,
             "UnsupportedMediaType",
@@ -260,12 +269,19 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_json_or_yaml() {
-        assert_eq!(body_encoding(None).unwrap(), Encoding::Json);
-        assert_eq!(
-            body_encoding(Some("application/YAML; charset=utf-8")).unwrap(),
-            Encoding::Yaml
+    fn bodies_are_json_yaml_or_protobuf() {
+        let check = |content_type: Option<&str>, expected: Option<BodyFormat>| {
+            assert_eq!(body_format(content_type).ok(), expected);
+        };
+        check(None, Some(BodyFormat::Json));
+        check(
+            Some("application/YAML; charset=utf-8"),
+            Some(BodyFormat::Yaml),
         );
-        assert_eq!(body_encoding(Some("text/plain")).unwrap_err().code, 415);
+        check(
+            Some("application/vnd.kubernetes.protobuf"),
+            Some(BodyFormat::Protobuf),
+        );
+        check(Some("text/plain"), None);
     }
 }

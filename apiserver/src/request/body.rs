@@ -6,12 +6,13 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use knarr_api::{
     decode::{self, Decoded},
     kinds::Kind,
+    protobuf,
     status::Status,
 };
 use serde_json::Value;
 
 use super::options::FieldValidation;
-use crate::negotiate::{self, Encoding};
+use crate::negotiate::{self, BodyFormat};
 
 /// What Kubernetes accepts in one request.
 const BODY_BYTES_MAX: usize = 3 << 20;
@@ -45,10 +46,7 @@ pub(crate) fn object(
     let Decoded {
         mut object,
         problems,
-    } = match negotiate::body_encoding(content_type)? {
-        Encoding::Json => decode::json(kind, body)?,
-        Encoding::Yaml => decode::yaml(kind, body)?,
-    };
+    } = decoded(kind.into(), content_type, body)?;
     identify(kind, &mut object);
     match validation {
         FieldValidation::Ignore => Ok((object, Vec::new())),
@@ -70,11 +68,19 @@ pub(crate) fn value(
     content_type: Option<&str>,
     body: &[u8],
 ) -> Result<Value, Status> {
-    let decoded = match negotiate::body_encoding(content_type)? {
-        Encoding::Json => decode::json_as(target, body)?,
-        Encoding::Yaml => decode::yaml_as(target, body)?,
-    };
-    Ok(decoded.object)
+    Ok(decoded(target, content_type, body)?.object)
+}
+
+fn decoded(
+    target: decode::Target<'_>,
+    content_type: Option<&str>,
+    body: &[u8],
+) -> Result<Decoded, Status> {
+    match negotiate::body_format(content_type)? {
+        BodyFormat::Json => decode::json_as(target, body),
+        BodyFormat::Yaml => decode::yaml_as(target, body),
+        BodyFormat::Protobuf => protobuf::decode(target, body),
+    }
 }
 
 #[cfg(test)]
