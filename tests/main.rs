@@ -1,3 +1,9 @@
 //! The proof: the real binary in real namespaces, asked by real clients.
 
+mod lab;
 mod scenario;
+
+mod examples;
+mod faults;
+mod host;
+mod packets;

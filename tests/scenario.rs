@@ -75,16 +75,13 @@ impl Scenario {
             .collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
         paths.sort();
-        let read = |path: &Path| {
-            let text = fs::read_to_string(path).expect("a scenario is text");
-            let name = path
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            Self::parse(&name, &text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-        };
-        paths.iter().map(|path| read(path)).collect()
+        paths.iter().map(|path| Self::read(path)).collect()
+    }
+
+    pub(crate) fn read(path: &Path) -> Self {
+        let text = fs::read_to_string(path).expect("a scenario is text");
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        Self::parse(&name, &text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
     pub(crate) fn parse(name: &str, text: &str) -> Result<Self, String> {
