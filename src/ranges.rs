@@ -1,8 +1,6 @@
 //! Chooses the address ranges of a new cluster so that they overlap nothing the host already routes. Observes nothing itself.
 
-use std::net::IpAddr;
-
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// The ranges a cluster lives in, fixed at its first start.
@@ -36,8 +34,6 @@ pub(crate) enum Error {
     Each { cluster: IpNet, service: IpNet },
     #[error("{flag} takes one range per IP family, and both flags the same families")]
     Families { flag: &'static str },
-    #[error("--lb-pool {0:?} is neither a CIDR nor FROM-TO")]
-    Pool(String),
 }
 
 const CLUSTER_CIDRS: &[&str] = &[
@@ -85,10 +81,6 @@ pub(crate) fn choose(wanted: &Wanted, host: &[IpNet]) -> Result<(Ranges, Vec<Str
             .map(IpNet::to_string)
             .collect()
     } else {
-        wanted
-            .lb_pool
-            .iter()
-            .try_for_each(|range| parse_pool(range).map(drop))?;
         wanted.lb_pool.clone()
     };
     for (cluster, service) in cluster_cidr
@@ -164,34 +156,6 @@ fn families(ranges: &[IpNet]) -> (bool, bool) {
 /// A default route is no claim to every address.
 fn overlaps(range: &IpNet, other: &IpNet) -> bool {
     other.prefix_len() > 0 && (range.contains(&other.network()) || other.contains(&range.network()))
-}
-
-/// Reads a CIDR or `FROM-TO` as first and last address.
-pub(crate) fn parse_pool(text: &str) -> Result<(IpAddr, IpAddr), Error> {
-    let refuse = || Error::Pool(text.to_owned());
-    if let Some((from, to)) = text.split_once('-') {
-        let from: IpAddr = from.trim().parse().map_err(|_| refuse())?;
-        let to: IpAddr = to.trim().parse().map_err(|_| refuse())?;
-        return if from.is_ipv4() == to.is_ipv4() && from <= to {
-            Ok((from, to))
-        } else {
-            Err(refuse())
-        };
-    }
-    match text
-        .parse::<IpNet>()
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-    {
-        Ok(IpNet::V4(net)) => Ok((
-            Ipv4Net::network(&net).into(),
-            Ipv4Net::broadcast(&net).into(),
-        )),
-        Ok(IpNet::V6(net)) => Ok((
-            Ipv6Net::network(&net).into(),
-            Ipv6Net::broadcast(&net).into(),
-        )),
-        Err(_) => Err(refuse()),
-    }
 }
 
 #[cfg(test)]
@@ -293,23 +257,5 @@ mod tests {
                 "10.0.127.0/24",
             )),
         );
-    }
-
-    #[test]
-    fn pools_are_cidrs_or_ranges() {
-        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
-        assert_eq!(
-            parse_pool("192.0.2.8/30"),
-            Ok((ip("192.0.2.8"), ip("192.0.2.11")))
-        );
-        assert_eq!(
-            parse_pool("192.0.2.8-192.0.2.9"),
-            Ok((ip("192.0.2.8"), ip("192.0.2.9")))
-        );
-        assert_eq!(
-            parse_pool("192.0.2.9-192.0.2.8"),
-            Err(Error::Pool("192.0.2.9-192.0.2.8".into()))
-        );
-        assert_eq!(parse_pool("wide"), Err(Error::Pool("wide".into())));
     }
 }

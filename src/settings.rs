@@ -7,11 +7,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use knarr_apiserver::controllers::AddressRange;
 
 use crate::{
     cli::{Flags, LogFormat},
     exit::{Code, Failure},
-    ranges::{self, Wanted},
+    ranges::Wanted,
 };
 
 /// Every option, settled.
@@ -63,9 +64,8 @@ pub(crate) fn settle(flags: Flags, hostname: &str) -> Result<Settings> {
         service_cidr: or(service_cidr, file.service_cidr),
         lb_pool: or(lb_pool, file.lb_pool),
     };
-    for range in &wanted.lb_pool {
-        ranges::parse_pool(range).map_err(unreadable)?;
-    }
+    AddressRange::parse_list(&wanted.lb_pool.join(","))
+        .map_err(|error| unreadable(format!("--lb-pool: {error}")))?;
     let data_dir = data_dir.or(file.data_dir);
     // A data directory of one's own is somebody's second knarr: its pods must not meet the first one's.
     let own_run_dir = data_dir
