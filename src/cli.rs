@@ -28,8 +28,12 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
+    /// Run everything on this machine, in the foreground
+    Up(Up),
     /// Run the API server and its controllers
     Server,
+    /// Run the node agent and the netproxy of one node
+    Agent(Join),
     /// Create or update the objects of manifests
     Apply(verbs::apply::Args),
     /// Print objects
@@ -46,8 +50,33 @@ pub(crate) enum Command {
     Token,
     /// Print a kubeconfig for administrators
     Kubeconfig,
+    /// Remove everything knarr put on this host, except its data
+    Down,
     /// Answer HTTP and UDP with the pod's name
     Echo(echo::Args),
+    /// The parent of a pod's processes
+    #[command(hide = true)]
+    PodInit,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Up {
+    /// Manifest to apply once the API answers (`-` for standard input); may be given more than once
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// How long to wait until what was applied is ready
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Join {
+    /// URL of the API server, e.g. https://192.0.2.1:6443
+    #[arg(long, env = "KNARR_SERVER")]
+    pub(crate) server: String,
+    /// What `knarr token` printed on the server
+    #[arg(long, env = "KNARR_TOKEN", hide_env_values = true)]
+    pub(crate) token: String,
 }
 
 /// Flags that every command shares; each is also an environment variable and a key of the `--config` file.

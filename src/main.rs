@@ -1,15 +1,19 @@
 //! The binary `knarr`: parses, wires, prints. Knows no networking.
 
+mod agent;
 mod cli;
 mod client;
 mod cluster;
 mod echo;
 mod exit;
 mod host;
+mod join;
 mod parts;
 mod ranges;
+mod rundir;
 mod server;
 mod settings;
+mod up;
 mod verbs;
 
 use std::process::ExitCode;
@@ -24,6 +28,13 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    // Pid 1 of a pod stays small: it must not start a runtime or parse flags.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == "pod-init")
+    {
+        return knarr_nodeagent::pod_init::main();
+    }
     let cli = Cli::parse();
     let hostname = nix::unistd::gethostname().unwrap_or_default();
     let outcome = settings::settle(cli.flags, &hostname.to_string_lossy()).and_then(|settings| {
@@ -40,7 +51,9 @@ fn main() -> ExitCode {
 async fn dispatch(command: Command, settings: Settings) -> Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match command {
+        Command::Up(args) => up::run(args, settings, on_signal()?).await.map(done),
         Command::Server => server::run(settings, on_signal()?).await.map(done),
+        Command::Agent(args) => agent::run(args, settings, on_signal()?).await.map(done),
         Command::Apply(args) => verbs::apply::run(args, &settings).await.map(done),
         Command::Get(args) => verbs::get::run(args, &settings).await.map(done),
         Command::Delete(args) => verbs::delete::run(args, &settings).await.map(done),
@@ -49,7 +62,9 @@ async fn dispatch(command: Command, settings: Settings) -> Result<ExitCode> {
         Command::Status => verbs::status::run(&settings).await,
         Command::Token => cluster::print_token(&settings).map(done),
         Command::Kubeconfig => cluster::print_kubeconfig(&settings).map(done),
+        Command::Down => rundir::down(&settings).await.map(done),
         Command::Echo(args) => echo::run(args, on_signal()?).await.map(done),
+        Command::PodInit => unreachable!("dispatched before flags are parsed"),
     }
 }
 

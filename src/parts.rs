@@ -1,12 +1,16 @@
 //! Wires the parts of one process: which run here, with whose credentials, and what happens when one of them ends.
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Result, anyhow};
-use knarr_apiserver::{Config, Server};
+use knarr_apiserver::{Config, Server, User, pki::Role};
+use knarr_netproxy::NodePortAddresses;
+use kube::Client;
 use tokio::{
     net::{TcpListener, TcpSocket},
     task::JoinSet,
@@ -16,11 +20,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     exit::{Code, Failure},
     host,
+    join::Credentials,
     ranges::Ranges,
     settings::Settings,
 };
 
 const CLUSTER_DOMAIN: &str = "cluster.local";
+/// The kubelet's port.
+const AGENT_PORT: u16 = 10250;
 const CONNECTION_BACKLOG: u32 = 4096;
 
 /// An API server that is open but does not answer yet.
@@ -53,14 +60,15 @@ pub(crate) async fn open_api(settings: &Settings, ranges: &Ranges) -> Result<Api
         cluster_dns: Vec::new(),
     };
     let server = Server::open(config).await.map_err(explain_open)?;
-    Ok(Api { server, listener })
+    Ok(Api {
+        server,
+        listener,
+        ranges: ranges.clone(),
+    })
 }
 
 fn explain_open(error: knarr_apiserver::OpenError) -> anyhow::Error {
-    let in_use = matches!(
-        error,
-        knarr_apiserver::OpenError::Store(knarr_apiserver::storage::OpenError::Locked(_))
-    );
+    let in_use = matches!(error, knarr_apiserver::OpenError::Store(knarr_apiserver::storage::OpenError::Locked(_)));
     let error = anyhow::Error::new(error).context("cannot open the data directory");
     if in_use {
         return error.context(
@@ -113,6 +121,44 @@ pub(crate) async fn node_ips(settings: &Settings) -> Result<Vec<IpAddr>> {
     Ok(host::observe().await?.uplink)
 }
 
+impl Api {
+    pub(crate) fn client_of_admin(&self) -> Client {
+        self.server
+            .client(User::new("system:admin", &["system:masters"]))
+    }
+
+    pub(crate) fn client_of_node(&self, name: &str) -> Client {
+        self.server
+            .client(User::new(format!("system:node:{name}"), &["system:nodes"]))
+    }
+
+    /// What the node of this process shows to the API server when it is asked for logs.
+    pub(crate) fn credentials_of_node(
+        &self,
+        settings: &Settings,
+        node_ips: &[IpAddr],
+    ) -> Result<Credentials> {
+        let authority = &self.server.state().pki.authority;
+        let names = [settings.node_name.clone(), "127.0.0.1".into()].into_iter();
+        let names = names
+            .chain(node_ips.iter().map(IpAddr::to_string))
+            .collect();
+        let serving = authority.issue(&Role::Server(names))?;
+        let user = format!("system:node:{}", settings.node_name);
+        let client = authority.issue(&Role::Client {
+            user,
+            groups: vec!["system:nodes".into()],
+        })?;
+        Ok(Credentials {
+            ca: authority.pem().to_owned(),
+            client_certificate: client.certificate,
+            client_key: client.key,
+            serving_certificate: serving.certificate,
+            serving_key: serving.key,
+        })
+    }
+}
+
 /// The running parts of this process.
 pub(crate) struct Parts {
     running: JoinSet<(&'static str, Result<()>)>,
@@ -130,7 +176,45 @@ impl Parts {
     /// The API server and its controllers.
     pub(crate) fn start_api(&mut self, api: Api) {
         let Api { server, listener } = api;
-        self.start("apiserver", serve(server, listener, self.stop.clone()));
+        let server = Arc::new(server);
+        let (serving, stop) = (server.clone(), self.stop.clone());
+        self.start("apiserver", async move { Ok::<_, Infallible>(serving.serve(listener, stop).await) });
+        let stop = self.stop.clone();
+        self.start("controllers", async move { Ok::<_, Infallible>(server.control(stop).await) });
+    }
+
+    /// The node agent and the netproxy, as ordinary clients.
+    pub(crate) fn start_node(
+        &mut self,
+        client: Client,
+        settings: &Settings,
+        node_ips: Vec<IpAddr>,
+        credentials: Credentials,
+    ) {
+        let agent = knarr_nodeagent::Config {
+            node_name: settings.node_name.clone(),
+            node_ips,
+            run_dir: settings.run_dir.clone(),
+            data_dir: settings.data_dir.clone(),
+            port: AGENT_PORT,
+            serving: Some(knarr_nodeagent::ServingIdentity {
+                certificate: credentials.serving_certificate,
+                key: credentials.serving_key,
+                client_ca: credentials.ca,
+            }),
+        };
+        let proxy = knarr_netproxy::Config {
+            node_name: settings.node_name.clone(),
+            node_port_addresses: NodePortAddresses::Primary,
+        };
+        self.start(
+            "nodeagent",
+            knarr_nodeagent::run(client.clone(), agent, self.stop.clone()),
+        );
+        self.start(
+            "netproxy",
+            knarr_netproxy::run(client, proxy, self.stop.clone()),
+        );
     }
 
     fn start<E>(
@@ -168,10 +252,4 @@ impl Parts {
             tracing::warn!("not every part stopped within {limit:?}");
         }
     }
-}
-
-async fn serve(server: Server, listener: TcpListener, stop: CancellationToken) -> Result<()> {
-    let control = server.control(stop.clone());
-    tokio::join!(server.serve(listener, stop.clone()), control);
-    Ok(())
 }
