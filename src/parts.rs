@@ -60,15 +60,14 @@ pub(crate) async fn open_api(settings: &Settings, ranges: &Ranges) -> Result<Api
         cluster_dns: Vec::new(),
     };
     let server = Server::open(config).await.map_err(explain_open)?;
-    Ok(Api {
-        server,
-        listener,
-        ranges: ranges.clone(),
-    })
+    Ok(Api { server, listener })
 }
 
 fn explain_open(error: knarr_apiserver::OpenError) -> anyhow::Error {
-    let in_use = matches!(error, knarr_apiserver::OpenError::Store(knarr_apiserver::storage::OpenError::Locked(_)));
+    let in_use = matches!(
+        error,
+        knarr_apiserver::OpenError::Store(knarr_apiserver::storage::OpenError::Locked(_))
+    );
     let error = anyhow::Error::new(error).context("cannot open the data directory");
     if in_use {
         return error.context(
@@ -178,9 +177,13 @@ impl Parts {
         let Api { server, listener } = api;
         let server = Arc::new(server);
         let (serving, stop) = (server.clone(), self.stop.clone());
-        self.start("apiserver", async move { Ok::<_, Infallible>(serving.serve(listener, stop).await) });
+        self.start("apiserver", async move {
+            Ok::<_, Infallible>(serving.serve(listener, stop).await)
+        });
         let stop = self.stop.clone();
-        self.start("controllers", async move { Ok::<_, Infallible>(server.control(stop).await) });
+        self.start("controllers", async move {
+            Ok::<_, Infallible>(server.control(stop).await)
+        });
     }
 
     /// The node agent and the netproxy, as ordinary clients.
