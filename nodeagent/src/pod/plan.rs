@@ -33,6 +33,8 @@ pub(crate) enum SandboxState {
     Absent,
     Making,
     Ready,
+    /// The init died; netns, veth and cgroups are still there.
+    Lost,
     Ending,
 }
 
@@ -257,7 +259,9 @@ impl Planner<'_> {
             self.plan.waiting.insert(container.name.clone(), waiting);
         }
         match self.snapshot.sandbox {
-            SandboxState::Absent => return self.plan.actions.push(Action::MakeSandbox),
+            SandboxState::Absent | SandboxState::Lost => {
+                return self.plan.actions.push(Action::MakeSandbox);
+            }
             SandboxState::Making | SandboxState::Ending => return,
             SandboxState::Ready => {}
         }
@@ -383,7 +387,11 @@ impl Planner<'_> {
                 &format!("{reason} {}", container.name),
             );
         }
-        if all_ended && self.snapshot.sandbox == SandboxState::Ready {
+        let is_there = matches!(
+            self.snapshot.sandbox,
+            SandboxState::Ready | SandboxState::Lost
+        );
+        if all_ended && is_there {
             self.act(Action::EndSandbox);
         }
     }

@@ -94,10 +94,16 @@ async fn write_all(
 /// The patch's `status`; what a pod no longer says has to be said as null.
 fn body(status: &PodStatus) -> Value {
     let mut body = serde_json::to_value(status).unwrap_or_default();
+    clear_absent(&mut body);
+    let conditions = body.get_mut("conditions").and_then(Value::as_array_mut);
+    conditions.into_iter().flatten().for_each(clear_absent);
+    body
+}
+
+fn clear_absent(object: &mut Value) {
     for key in ["reason", "message"] {
-        if body.get(key).is_none() {
-            body[key] = Value::Null;
+        if object.get(key).is_none() {
+            object[key] = Value::Null;
         }
     }
-    body
 }

@@ -206,12 +206,14 @@ fn conditions(
     };
     let sandbox = match snapshot.sandbox {
         SandboxState::Ready => Verdict::yes("PodReadyToStartContainers"),
-        SandboxState::Absent | SandboxState::Making | SandboxState::Ending => Verdict {
-            kind: "PodReadyToStartContainers",
-            truth: false,
-            reason: None,
-            message: None,
-        },
+        SandboxState::Absent | SandboxState::Making | SandboxState::Lost | SandboxState::Ending => {
+            Verdict {
+                kind: "PodReadyToStartContainers",
+                truth: false,
+                reason: None,
+                message: None,
+            }
+        }
     };
     let verdicts = [
         sandbox,

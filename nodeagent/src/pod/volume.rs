@@ -264,7 +264,9 @@ fn add_projection(
             kind: "configmap",
             name: &from.name,
             items: from.items.as_deref(),
-            optional: from.optional,
+            optional: from
+                .optional
+                .or_else(|| is_spare_bundle(volume, &from.name, facts)),
             mode,
         };
         picked.add(volume, config_map_content(facts, &from.name), files)?;
@@ -293,6 +295,13 @@ fn add_projection(
         files.insert(from.path.clone(), file);
     }
     Ok(())
+}
+
+/// In the volume that admission adds for API access only the cluster's CA is needed, and that only with a token.
+fn is_spare_bundle(volume: &str, config_map: &str, facts: &Facts<'_>) -> Option<bool> {
+    let is_injected = volume.starts_with("kube-api-access-");
+    let is_needed = config_map == "kube-root-ca.crt" && !facts.sources.tokens.is_empty();
+    Some(is_injected && !is_needed)
 }
 
 fn add_downward(

@@ -22,7 +22,9 @@ pub(super) fn enter(sandbox: &Sandbox) -> anyhow::Result<()> {
     mount(None::<&str>, "/", None::<&str>, root, None::<&str>).context("detaching mounts")?;
     // Holding another pod's netns here would keep it alive after that pod is gone.
     let _ = umount2(&sandbox.run_dir.join("netns"), MntFlags::MNT_DETACH);
-    link_executable(&sandbox.run_dir).context("linking bin/knarr")?;
+    if let Err(error) = link_executable(&sandbox.run_dir) {
+        eprintln!("knarr pod-init: linking bin/knarr: {error}");
+    }
     if let Some(hostname) = &sandbox.hostname {
         nix::unistd::sethostname(hostname).context("setting the hostname")?;
     }
@@ -55,9 +57,11 @@ fn join_cgroups(sandbox: &Sandbox) {
 
 fn link_executable(run_dir: &Path) -> anyhow::Result<()> {
     let link = run_dir.join("bin/knarr");
+    // The magic link itself leads into the agent's mount namespace, from which nothing can be bound.
+    let executable = fs::read_link("/proc/self/exe")?;
     // A bind mount works for users who may not enter the executable's own directory, and survives its upgrade.
     mount(
-        Some("/proc/self/exe"),
+        Some(&executable),
         &link,
         None::<&str>,
         MsFlags::MS_BIND,

@@ -30,6 +30,7 @@ impl Worker {
             self.sandbox = SandboxState::Making;
             self.connect();
         } else {
+            self.sandbox = SandboxState::Lost;
             self.close_runs();
         }
     }
@@ -53,7 +54,7 @@ impl Worker {
                 tracing::warn!(pod = self.identity.name, error, "making a pod's sandbox");
                 let message = format!("Failed to create pod sandbox: {error}");
                 self.happened(None, Severity::Warning, "FailedCreatePodSandBox", message);
-                self.sandbox = SandboxState::Absent;
+                self.sandbox = SandboxState::Lost;
                 self.sandbox_retry_at_ns = now_ns() + RETRY_NS;
             }
             Message::SandboxEnded(errors) => {
@@ -250,7 +251,8 @@ impl Worker {
             return;
         }
         self.close_runs();
-        self.sandbox = SandboxState::Absent;
+        self.sandbox = SandboxState::Lost;
+        self.sandbox_retry_at_ns = now_ns() + RETRY_NS;
     }
 
     /// The kernel killed whatever the init had running.
