@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use knarr_api::{
     decode::Target,
-    kinds::{Kind, endpoints::ENDPOINTS},
+    kinds::Kind,
     meta,
     status::{Details, Status},
 };
@@ -144,14 +144,16 @@ async fn attempt(
     }
     match step {
         Step::Pending => Ok(Some(Deleted::Marked(stored.clone()))),
-        Step::Remove => raced(remove(state, key, stored).await).map(|s| s.map(Deleted::Gone)),
+        Step::Remove => {
+            raced(write::finish_deletion(state, key, stored).await).map(|s| s.map(Deleted::Gone))
+        }
         Step::Mark => raced(put(state, key, stored, object).await).map(|s| s.map(Deleted::Marked)),
         Step::MarkAndRemove => {
             let Some(marked) = raced(put(state, key, stored, object).await)? else {
                 return Ok(None);
             };
             // Whoever removes the object between the two writes has done what was asked.
-            let removed = match remove(state, key, &marked).await {
+            let removed = match write::finish_deletion(state, key, &marked).await {
                 Err(CommitError::Missing(_)) => Ok(marked),
                 outcome => outcome,
             };
@@ -181,22 +183,6 @@ async fn put(
         object,
     };
     first(state.store.commit(vec![put]).await)
-}
-
-/// Removes the object, and the Endpoints of a Service with it.
-async fn remove(state: &State, key: &Key, stored: &Stored) -> Result<Arc<Stored>, CommitError> {
-    let removed = write::finish_deletion(state, key, stored).await?;
-    if (key.kind.group, key.kind.kind) == ("", "Service") {
-        let delete = Write::Delete {
-            key: Key::new(&ENDPOINTS, key.namespace.as_str(), key.name.as_str()),
-            expect: Expect::Any,
-        };
-        match state.store.commit(vec![delete]).await {
-            Ok(_) | Err(CommitError::Missing(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(removed)
 }
 
 fn first(stored: Result<Vec<Arc<Stored>>, CommitError>) -> Result<Arc<Stored>, CommitError> {

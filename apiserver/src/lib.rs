@@ -14,6 +14,7 @@ mod join;
 mod kubeconfig;
 mod negotiate;
 pub mod pki;
+mod proxy;
 mod read;
 mod request;
 mod respond;

@@ -2,6 +2,7 @@
 
 mod call;
 mod dispatch;
+mod guard;
 mod health;
 mod metrics;
 mod openapi;
@@ -19,8 +20,9 @@ pub(crate) use call::Call;
 pub(crate) use dispatch::check_writable_place;
 
 use crate::{
-    State, discovery,
+    State, User, discovery,
     request::{Route, path},
+    respond,
 };
 
 /// All that the server answers.
@@ -29,7 +31,15 @@ pub fn router(state: Arc<State>) -> Router {
 }
 
 async fn serve(Shared(state): Shared<Arc<State>>, request: Request) -> Response {
-    let route = path::parse(request.uri().path());
+    let path = request.uri().path();
+    let route = path::parse(path);
+    if !matches!(route, Route::Resource(_)) {
+        let user = request.extensions().get::<User>();
+        let user = user.cloned().unwrap_or_else(User::anonymous);
+        if let Err(status) = guard::check_path(&state, &user, request.method(), path) {
+            return respond::failure(&status);
+        }
+    }
     if let Some(response) = discovery::serve(&route, request.headers()) {
         return response;
     }

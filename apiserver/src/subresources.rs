@@ -2,8 +2,10 @@
 
 mod binding;
 mod eviction;
+mod relay;
 mod reviews;
 mod scale;
+mod stream;
 
 use http::StatusCode;
 use knarr_api::{kinds::Kind, status::Status};
@@ -33,9 +35,13 @@ pub(crate) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
     match name.as_str() {
         "status" => part(call, kind, Part::Status).await,
         "finalize" => part(call, kind, Part::Finalizers).await,
+        "ephemeralcontainers" => part(call, kind, Part::EphemeralContainers).await,
+        "resize" => part(call, kind, Part::Resize).await,
         "scale" => scale::serve(call, kind).await,
         "binding" => binding::serve(call).await,
         "eviction" => eviction::serve(call, kind).await,
+        "attach" | "exec" | "log" | "portforward" => stream::serve(call, kind).await,
+        "proxy" => relay::serve(call, kind).await,
         _ => Err(respond::no_such_resource()),
     }
 }

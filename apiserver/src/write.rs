@@ -40,8 +40,12 @@ pub(crate) enum Part {
     Status,
     /// A namespace's `spec.finalizers`.
     Finalizers,
-    /// What the caller changes by itself, such as a scale or a list of ephemeral containers; validated as an update.
-    Subresource(&'static str),
+    /// `spec.replicas`, through a Scale; the rest of the object comes from the store.
+    Scale,
+    /// A pod's `spec.ephemeralContainers`.
+    EphemeralContainers,
+    /// A pod's resources.
+    Resize,
 }
 
 impl Part {
@@ -51,7 +55,9 @@ impl Part {
             Part::Object => "",
             Part::Status => "status",
             Part::Finalizers => "finalize",
-            Part::Subresource(name) => name,
+            Part::Scale => "scale",
+            Part::EphemeralContainers => "ephemeralcontainers",
+            Part::Resize => "resize",
         }
     }
 }

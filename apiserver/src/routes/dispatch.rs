@@ -49,6 +49,7 @@ pub(super) async fn resource(state: Arc<State>, info: RequestInfo, request: Requ
 }
 
 async fn answer(call: &mut Call) -> Result<Reply, Status> {
+    super::guard::check(call)?;
     let RequestInfo {
         group,
         version,

@@ -1,12 +1,18 @@
 //! Questions about who one is and what one may do. Each is answered and forgotten.
 
 use http::StatusCode;
-use knarr_api::{decode::Target, status::Status};
+use knarr_api::{
+    decode::Target,
+    kinds,
+    status::Status,
+    value::{str_of, texts},
+};
 use serde_json::{Value, json};
 
 use super::binding;
 use crate::{
-    User,
+    State, User,
+    authorize::{Action, Decision},
     discovery::Virtual,
     request::{Verb, body},
     respond::{self, Reply},
@@ -29,23 +35,36 @@ pub(crate) async fn review(call: &mut Call, review: &Virtual) -> Result<Reply, S
         kind: review.kind,
     };
     let mut document = body::value(target, call.content_type(), &bytes)?;
-    if !document.is_object() {
-        return Err(Status::bad_request("the body is not an object"));
-    }
     document["apiVersion"] = format!("{}/{}", review.group, review.version).into();
     document["kind"] = review.kind.into();
     if !document["metadata"].is_object() {
         document["metadata"] = json!({});
     }
-    document["metadata"]["creationTimestamp"] = Value::Null;
-    document["status"] = match review.kind {
-        "SelfSubjectReview" => {
-            document["metadata"]["creationTimestamp"] = write::now().into();
-            json!({"userInfo": user_info(&call.user)})
-        }
-        _ => return Err(respond::no_such_resource()),
+    document["metadata"]["creationTimestamp"] = match review.kind {
+        "SelfSubjectReview" => write::now().into(),
+        _ => Value::Null,
     };
+    document["status"] = status(call, review, &document["spec"])?;
     Ok(Reply::ok(document).with_code(StatusCode::CREATED))
+}
+
+fn status(call: &Call, review: &Virtual, spec: &Value) -> Result<Value, Status> {
+    let state = &call.state;
+    match review.kind {
+        "SelfSubjectReview" => Ok(json!({"userInfo": user_info(&call.user)})),
+        "SelfSubjectAccessReview" => access(state, &call.user, spec),
+        "SubjectAccessReview" => access(state, &subject(spec)?, spec),
+        "LocalSubjectAccessReview" => {
+            if spec["resourceAttributes"]["namespace"] != call.info.namespace.as_str() {
+                return Err(Status::bad_request(
+                    "spec.resourceAttributes.namespace must match the namespace of the request",
+                ));
+            }
+            access(state, &subject(spec)?, spec)
+        }
+        "SelfSubjectRulesReview" => Ok(rules(state, &call.user, str_of(&spec["namespace"]))),
+        _ => Err(respond::no_such_resource()),
+    }
 }
 
 fn user_info(user: &User) -> Value {
@@ -55,4 +74,78 @@ fn user_info(user: &User) -> Value {
         info["uid"] = uid.as_str().into();
     }
     info
+}
+
+fn subject(spec: &Value) -> Result<User, Status> {
+    let user = User {
+        name: str_of(&spec["user"]).to_owned(),
+        uid: str_of(&spec["uid"]).to_owned(),
+        groups: texts(&spec["groups"])
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+    };
+    if user.name.is_empty() && user.groups.is_empty() {
+        return Err(Status::bad_request(
+            "spec: at least one of user or group must be specified",
+        ));
+    }
+    Ok(user)
+}
+
+fn access(state: &State, user: &User, spec: &Value) -> Result<Value, Status> {
+    let resource = &spec["resourceAttributes"];
+    let path = &spec["nonResourceAttributes"];
+    if resource.is_null() == path.is_null() {
+        return Err(Status::bad_request(
+            "spec: exactly one of nonResourceAttributes or resourceAttributes must be specified",
+        ));
+    }
+    let action = if path.is_null() {
+        Action::Resource {
+            verb: str_of(&resource["verb"]),
+            group: str_of(&resource["group"]),
+            resource: str_of(&resource["resource"]),
+            subresource: str_of(&resource["subresource"]),
+            namespace: str_of(&resource["namespace"]),
+            name: str_of(&resource["name"]),
+        }
+    } else {
+        Action::Path {
+            verb: str_of(&path["verb"]),
+            path: str_of(&path["path"]),
+        }
+    };
+    Ok(match state.authorizer.authorize(user, &action) {
+        Decision::Allowed => json!({"allowed": true}),
+        Decision::Denied => json!({"allowed": false}),
+    })
+}
+
+/// What of everything served the user may do in a namespace, asked one by one.
+fn rules(state: &State, user: &User, namespace: &str) -> Value {
+    let mut resource_rules: Vec<Value> = Vec::new();
+    for kind in kinds::ALL {
+        let namespace = if kind.is_namespaced() { namespace } else { "" };
+        let allowed = |verb: &&str| {
+            let action = Action::Resource {
+                verb,
+                group: kind.group,
+                resource: kind.plural,
+                subresource: "",
+                namespace,
+                name: "",
+            };
+            state.authorizer.authorize(user, &action) == Decision::Allowed
+        };
+        let verbs: Vec<&str> = kind.verbs.iter().copied().filter(|v| allowed(v)).collect();
+        if !verbs.is_empty() {
+            resource_rules.push(json!({
+                "verbs": verbs,
+                "apiGroups": [kind.group],
+                "resources": [kind.plural],
+            }));
+        }
+    }
+    json!({"resourceRules": resource_rules, "nonResourceRules": [], "incomplete": false})
 }

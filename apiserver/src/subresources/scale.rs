@@ -39,7 +39,7 @@ pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
         let new = body::value(SCALE, call.content_type(), &bytes)?;
         (Change::Put(new), options)
     };
-    let mut writer = Writer::new(call, kind, Part::Subresource("scale"), &options);
+    let mut writer = Writer::new(call, kind, Part::Scale, &options);
     let written = writer
         .replace(&name, |old| {
             let old = old.ok_or_else(|| Status::not_found(kind, &name))?;

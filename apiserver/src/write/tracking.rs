@@ -50,7 +50,11 @@ impl Writer<'_> {
                     }
                 }
             }
-            Part::Object | Part::Finalizers | Part::Subresource(_) => {}
+            Part::Object
+            | Part::Finalizers
+            | Part::Scale
+            | Part::EphemeralContainers
+            | Part::Resize => {}
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use knarr_api::{
     apply,
     field::{Error, Path},
+    kinds::{endpoints::ENDPOINTS, pod::update as pod, service::SERVICE},
     meta,
     status::Status,
 };
@@ -103,15 +104,21 @@ impl Writer<'_> {
         self.check_version(key, &mut new, &old)?;
         let claims = match self.part {
             Part::Object => allocation::for_update(self.state, kind, &mut new, &old, self.dry_run)?,
-            Part::Status | Part::Finalizers | Part::Subresource(_) => Vec::new(),
+            Part::Status
+            | Part::Finalizers
+            | Part::Scale
+            | Part::EphemeralContainers
+            | Part::Resize => Vec::new(),
         };
         self.prepare(&mut new, &old);
         refuse_invalid(kind, &new, &self.problems(&new, &old))?;
         self.warnings.extend(match self.part {
             Part::Status => (kind.strategy.status_warnings)(&new, &old),
-            Part::Object | Part::Subresource(_) | Part::Finalizers => {
-                (kind.strategy.warnings)(&new, Some(&old))
-            }
+            Part::Object
+            | Part::Finalizers
+            | Part::Scale
+            | Part::EphemeralContainers
+            | Part::Resize => (kind.strategy.warnings)(&new, Some(&old)),
         });
         if is_last_obstacle_gone(&new, &old) {
             return self.remove(key, stored, new).await;
@@ -166,7 +173,9 @@ impl Writer<'_> {
 
     fn prepare(&self, new: &mut Value, old: &Value) {
         match self.part {
-            Part::Object | Part::Subresource(_) => self.kind.prepare_update(new, old),
+            Part::Object | Part::Scale => self.kind.prepare_update(new, old),
+            Part::EphemeralContainers => pod::prepare_ephemeral(new, old),
+            Part::Resize => pod::prepare_resize(new, old),
             Part::Status => self.kind.prepare_status(new, old),
             Part::Finalizers => {
                 let finalizers = new["spec"]["finalizers"].take();
@@ -185,7 +194,9 @@ impl Writer<'_> {
 
     fn problems(&self, new: &Value, old: &Value) -> Vec<Error> {
         match self.part {
-            Part::Object | Part::Subresource(_) => self.kind.validate_update(new, old),
+            Part::Object | Part::Scale => self.kind.validate_update(new, old),
+            Part::EphemeralContainers => pod::validate_ephemeral(new, old),
+            Part::Resize => pod::validate_resize(new, old),
             Part::Status => self.kind.validate_status(new, old),
             Part::Finalizers => meta::validate_update(new, old),
         }
@@ -205,7 +216,7 @@ impl Writer<'_> {
     }
 }
 
-/// Takes an object out of the store with all it held.
+/// Takes an object out of the store with all it held, and the Endpoints of a Service with it.
 pub(crate) async fn finish_deletion(
     state: &State,
     key: &Key,
@@ -217,7 +228,18 @@ pub(crate) async fn finish_deletion(
     };
     let released = allocation::releases(state, key.kind, &stored.object());
     let writes = std::iter::once(delete).chain(released).collect();
-    commit::commit(state, writes).await
+    let removed = commit::commit(state, writes).await?;
+    if std::ptr::eq(key.kind, &SERVICE) {
+        let endpoints = Write::Delete {
+            key: Key::new(&ENDPOINTS, key.namespace.as_str(), key.name.as_str()),
+            expect: Expect::Any,
+        };
+        match state.store.commit(vec![endpoints]).await {
+            Ok(_) | Err(CommitError::Missing(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(removed)
 }
 
 /// Metadata from `new`, everything else from `old`.

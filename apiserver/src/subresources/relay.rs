@@ -1,0 +1,236 @@
+//! The proxy subresource: any HTTP request passed on to a pod, a Service's endpoint or a node agent.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderValue, StatusCode, header};
+use knarr_api::{
+    kinds::{Kind, endpoints::ENDPOINTS, pod::POD},
+    status::Status,
+    value::{items, str_of},
+};
+use rand::seq::IndexedRandom;
+use serde_json::Value;
+
+use crate::{
+    State,
+    proxy::{self, Backend, Upstream},
+    respond::{self, Reply},
+    routes::Call,
+    storage::Key,
+};
+
+/// `[scheme:]NAME[:port]` taken apart.
+#[derive(Debug, PartialEq)]
+struct Target<'a> {
+    scheme: &'a str,
+    name: &'a str,
+    port: &'a str,
+}
+
+pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply, Status> {
+    let name = call.info.name.clone();
+    let target = parse(&name).ok_or_else(|| {
+        Status::bad_request(format!("invalid {} request \"{name}\"", kind.singular))
+    })?;
+    if target.scheme == "https" && kind.kind != "Node" {
+        return Err(unavailable(
+            "https backends are not supported; use http or port-forward",
+        ));
+    }
+    if call.info.tail.is_empty() {
+        return Ok(Reply::raw(with_final_slash(call)));
+    }
+    let namespace = call.info.namespace.as_str();
+    let backend = match kind.kind {
+        "Pod" => Backend::Plain(pod_address(&call.state, namespace, &target)?),
+        "Service" => Backend::Plain(service_address(&call.state, kind, namespace, &target)?),
+        _ => proxy::node::agent(&call.state, target.name)?,
+    };
+    let mut path_and_query = call.info.tail.clone();
+    if let Some(query) = call.uri.query() {
+        path_and_query = format!("{path_and_query}?{query}");
+    }
+    let prefix = prefix(call);
+    let upstream = Upstream {
+        backend,
+        method: call.method.clone(),
+        path_and_query,
+    };
+    let mut response = proxy::forward(call, upstream)
+        .await
+        .map_err(|error| unavailable(&format!("error trying to reach service: {error}")))?;
+    keep_redirects_inside(response.headers_mut(), &prefix);
+    Ok(Reply::raw(response))
+}
+
+fn parse(text: &str) -> Option<Target<'_>> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (scheme, name, port) = match parts.as_slice() {
+        [name] => ("", *name, ""),
+        [name, port] => ("", *name, *port),
+        [scheme, name, port] => (*scheme, *name, *port),
+        _ => return None,
+    };
+    let known = ["", "http", "https"].contains(&scheme);
+    (known && !name.is_empty()).then_some(Target { scheme, name, port })
+}
+
+fn pod_address(state: &State, namespace: &str, target: &Target<'_>) -> Result<SocketAddr, Status> {
+    let key = Key::new(&POD, namespace, target.name);
+    let stored = state.store.get(&key);
+    let pod = stored
+        .ok_or_else(|| Status::not_found(&POD, target.name))?
+        .object();
+    let port = match target.port {
+        "" => first_port(&pod).unwrap_or(80),
+        port => port_number(port)?,
+    };
+    let ip: Option<IpAddr> = str_of(&pod["status"]["podIP"]).parse().ok();
+    let ip = ip.ok_or_else(|| Status::bad_request("address not allowed"))?;
+    Ok(SocketAddr::new(ip, port))
+}
+
+fn first_port(pod: &Value) -> Option<u16> {
+    let containers = items(&pod["spec"]["containers"]).iter();
+    let mut ports = containers.flat_map(|container| items(&container["ports"]));
+    let port = ports.next()?["containerPort"].as_u64()?;
+    u16::try_from(port).ok()
+}
+
+fn port_number(text: &str) -> Result<u16, Status> {
+    text.parse()
+        .map_err(|_| Status::bad_request(format!("invalid port \"{text}\"")))
+}
+
+/// A ready endpoint of the Service's port, drawn at random, that is a pod with that address.
+fn service_address(
+    state: &State,
+    kind: &'static Kind,
+    namespace: &str,
+    target: &Target<'_>,
+) -> Result<SocketAddr, Status> {
+    let name = target.name;
+    let key = Key::new(kind, namespace, name);
+    let stored = state.store.get(&key);
+    let service = stored
+        .ok_or_else(|| Status::not_found(kind, name))?
+        .object();
+    let port_name = service_port(&service, target.port).ok_or_else(|| {
+        let port = target.port;
+        unavailable(&format!(
+            "no service port {port} found for service \"{name}\""
+        ))
+    })?;
+    let endpoints = state.store.get(&Key::new(&ENDPOINTS, namespace, name));
+    let endpoints = endpoints.map(|stored| stored.object()).unwrap_or_default();
+    let mut candidates: Vec<SocketAddr> = Vec::new();
+    for subset in items(&endpoints["subsets"]) {
+        let ports = items(&subset["ports"]).iter();
+        let port = ports
+            .filter(|port| str_of(&port["name"]) == port_name)
+            .find_map(|port| u16::try_from(port["port"].as_u64()?).ok());
+        for address in items(&subset["addresses"]) {
+            let live = is_live_pod(state, namespace, address);
+            if let (Some(port), Some(ip)) = (port, live) {
+                candidates.push(SocketAddr::new(ip, port));
+            }
+        }
+    }
+    candidates
+        .choose(&mut rand::rng())
+        .copied()
+        .ok_or_else(|| unavailable(&format!("no endpoints available for service \"{name}\"")))
+}
+
+/// The name of the Service port that is meant by name or number; none means the only port.
+fn service_port(service: &Value, wanted: &str) -> Option<String> {
+    let ports = items(&service["spec"]["ports"]);
+    let found = match wanted {
+        "" => ports.first(),
+        _ => ports
+            .iter()
+            .find(|port| str_of(&port["name"]) == wanted || port["port"].to_string() == wanted),
+    };
+    found.map(|port| str_of(&port["name"]).to_owned())
+}
+
+fn is_live_pod(state: &State, namespace: &str, address: &Value) -> Option<IpAddr> {
+    let reference = &address["targetRef"];
+    if reference["kind"] != "Pod" {
+        return None;
+    }
+    let key = Key::new(&POD, namespace, str_of(&reference["name"]));
+    let pod = state.store.get(&key)?.object();
+    let ips = items(&pod["status"]["podIPs"]).iter();
+    let mut ips = ips.map(|ip| &ip["ip"]);
+    ips.any(|ip| *ip == address["ip"])
+        .then(|| str_of(&address["ip"]).parse().ok())?
+}
+
+fn unavailable(text: &str) -> Status {
+    Status::failure(503, "ServiceUnavailable", text)
+}
+
+/// The path up to and including `/proxy`.
+fn prefix(call: &Call) -> String {
+    let path = call.uri.path();
+    let length = path.len().saturating_sub(call.info.tail.len());
+    path.get(..length).unwrap_or(path).to_owned()
+}
+
+/// Relative links of the page behind only work below a slash.
+fn with_final_slash(call: &Call) -> axum::response::Response {
+    let query = call.uri.query().map(|query| format!("?{query}"));
+    let location = format!("{}/{}", call.uri.path(), query.unwrap_or_default());
+    let mut response = respond::text(StatusCode::MOVED_PERMANENTLY, "");
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// A redirect to an absolute path stays behind the proxy.
+fn keep_redirects_inside(headers: &mut http::HeaderMap, prefix: &str) {
+    let location = headers
+        .get(header::LOCATION)
+        .and_then(|value| value.to_str().ok())
+        .filter(|location| location.starts_with('/'))
+        .map(|location| format!("{prefix}{location}"));
+    if let Some(Ok(location)) = location.map(|l| HeaderValue::from_str(&l)) {
+        headers.insert(header::LOCATION, location);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_target_names_scheme_and_port_or_leaves_them_out() {
+        let check = |text: &str, expected: Option<(&str, &str, &str)>| {
+            let expected = expected.map(|(scheme, name, port)| Target { scheme, name, port });
+            assert_eq!(parse(text), expected, "{text}");
+        };
+        check("web", Some(("", "web", "")));
+        check("web:80", Some(("", "web", "80")));
+        check("https:web:", Some(("https", "web", "")));
+        check("ftp:web:21", None);
+        check("", None);
+    }
+
+    #[test]
+    fn a_service_port_is_found_by_name_and_by_number() {
+        let service = json!({"spec": {"ports": [
+            {"name": "http", "port": 80}, {"name": "admin", "port": 81}
+        ]}});
+        let check = |wanted: &str, expected: Option<&str>| {
+            assert_eq!(service_port(&service, wanted).as_deref(), expected);
+        };
+        check("", Some("http"));
+        check("81", Some("admin"));
+        check("admin", Some("admin"));
+        check("82", None);
+    }
+}
