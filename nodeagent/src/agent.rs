@@ -146,9 +146,22 @@ async fn run_parts(client: Client, config: Config) -> Result<(), Error> {
     ));
     parts.spawn(wires::keep(host.clone(), monitor, peers));
     parts.spawn(pods::follow(host.clone()));
-    let _ = serving;
+    if let Some(identity) = serving {
+        parts.spawn(serve(host, identity, port));
+    }
     parts.join_next().await;
     Err(Error::Ended)
+}
+
+/// A server that cannot start takes logs and exec away, not the pods.
+async fn serve(host: Arc<Host>, identity: ServingIdentity, port: u16) {
+    if let Err(error) = crate::server::serve(host, identity, port).await {
+        tracing::error!(
+            error = format!("{:#}", anyhow::Error::from(error)),
+            "logs and exec are not served"
+        );
+    }
+    std::future::pending().await
 }
 
 async fn follow_services(services: Services, client: Client) {

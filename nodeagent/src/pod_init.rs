@@ -11,6 +11,8 @@ mod sandbox;
 mod state;
 mod supervisor;
 
+pub(crate) use container::resize;
+
 use std::path::Path;
 use std::process::ExitCode;
 

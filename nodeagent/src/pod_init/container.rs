@@ -250,7 +250,7 @@ fn set_nonblocking(file: &impl AsFd) -> nix::Result<()> {
 }
 
 /// Sets the size of a terminal.
-pub(super) fn resize(terminal: &OwnedFd, width: u16, height: u16) {
+pub(crate) fn resize(terminal: &OwnedFd, width: u16, height: u16) {
     let size = libc::winsize {
         ws_row: height,
         ws_col: width,

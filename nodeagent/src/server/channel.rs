@@ -1,0 +1,159 @@
+//! The WebSocket protocol of exec and attach: `v5.channel.k8s.io` and its elder `v4`. One byte of channel, then data.
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+
+/// The protocols offered, best first.
+pub(super) const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+
+/// Where a frame belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Channel {
+    Stdin = 0,
+    Stdout = 1,
+    Stderr = 2,
+    Error = 3,
+    Resize = 4,
+    /// v5: the payload names the channel that ends.
+    Close = 255,
+}
+
+/// What a client sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Input {
+    Stdin(Bytes),
+    StdinEnd,
+    Resize {
+        width: u16,
+        height: u16,
+    },
+    /// The client is gone.
+    End,
+}
+
+/// The sending half.
+pub(super) struct Sender {
+    sink: SplitSink<WebSocket, Message>,
+}
+
+/// The receiving half.
+pub(super) struct Receiver {
+    stream: SplitStream<WebSocket>,
+}
+
+/// Splits a socket into its halves.
+pub(super) fn split(socket: WebSocket) -> (Sender, Receiver) {
+    let (sink, stream) = socket.split();
+    (Sender { sink }, Receiver { stream })
+}
+
+impl Sender {
+    /// Sends data on a channel.
+    pub(super) async fn send(&mut self, channel: Channel, data: &[u8]) -> Result<(), axum::Error> {
+        let mut frame = Vec::with_capacity(data.len() + 1);
+        frame.push(channel as u8);
+        frame.extend_from_slice(data);
+        self.sink.send(Message::Binary(frame.into())).await
+    }
+
+    /// Says how it ended, and closes.
+    pub(super) async fn finish(mut self, status: &Value) {
+        let text = status.to_string();
+        if self.send(Channel::Error, text.as_bytes()).await.is_ok() {
+            let frame = CloseFrame {
+                code: close_code::NORMAL,
+                reason: Utf8Bytes::from_static(""),
+            };
+            let _ = self.sink.send(Message::Close(Some(frame))).await;
+            let _ = self.sink.flush().await;
+        }
+    }
+}
+
+impl Receiver {
+    /// The next thing the client wants; pings are answered below us.
+    pub(super) async fn next(&mut self) -> Input {
+        loop {
+            match self.stream.next().await {
+                Some(Ok(Message::Binary(frame))) => {
+                    if let Some(input) = read(&frame) {
+                        return input;
+                    }
+                }
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return Input::End,
+                Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_))) => {}
+            }
+        }
+    }
+}
+
+fn read(frame: &Bytes) -> Option<Input> {
+    let (channel, data) = frame.split_first()?;
+    if *channel == Channel::Stdin as u8 {
+        // Elder clients end stdin by closing; an empty frame only opens the channel.
+        return (!data.is_empty()).then(|| Input::Stdin(frame.slice(1..)));
+    }
+    if *channel == Channel::Close as u8 {
+        return (data == [Channel::Stdin as u8]).then_some(Input::StdinEnd);
+    }
+    if *channel == Channel::Resize as u8 {
+        let size: Value = serde_json::from_slice(data).ok()?;
+        let side = |key: &str| u16::try_from(size.get(key)?.as_u64()?).ok();
+        return Some(Input::Resize {
+            width: side("Width")?,
+            height: side("Height")?,
+        });
+    }
+    None
+}
+
+/// The status of a process that ended with this exit code.
+pub(super) fn exit_status(code: i32) -> Value {
+    if code == 0 {
+        return json!({ "metadata": {}, "status": "Success" });
+    }
+    json!({
+        "metadata": {},
+        "status": "Failure",
+        "message": format!("command terminated with non-zero exit code: exit status {code}"),
+        "reason": "NonZeroExitCode",
+        "details": { "causes": [{ "reason": "ExitCode", "message": code.to_string() }] },
+    })
+}
+
+/// The status of a process that could not be started.
+pub(super) fn failure(message: &str) -> Value {
+    json!({
+        "metadata": {}, "status": "Failure", "message": message, "reason": "InternalError", "code": 500,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(frame: &'static [u8], expected: Option<Input>) {
+        assert_eq!(read(&Bytes::from_static(frame)), expected, "{frame:?}");
+    }
+
+    #[test]
+    fn frames_are_read_by_channel() {
+        check(b"\0hi", Some(Input::Stdin(Bytes::from_static(b"hi"))));
+        check(b"\0", None);
+        check(b"\xff\0", Some(Input::StdinEnd));
+        check(b"\xff\x01", None);
+        check(
+            b"\x04{\"Width\":80,\"Height\":24}",
+            Some(Input::Resize {
+                width: 80,
+                height: 24,
+            }),
+        );
+        check(b"\x04{\"Width\":-1}", None);
+        check(b"\x09x", None);
+        check(b"", None);
+    }
+}
