@@ -4,10 +4,15 @@
 //! load-balancer IPs. Never touches links, routes or pods.
 
 pub mod announce;
+mod conntrack;
 pub mod dns;
+mod health;
+mod netlink;
 pub mod nftables;
 #[cfg(test)]
 mod own_netns;
+#[cfg(test)]
+mod run_test;
 mod state;
 mod store;
 mod sync;
@@ -19,6 +24,7 @@ use tokio::{sync::watch, task::JoinError};
 use tokio_util::sync::CancellationToken;
 
 pub use knarr_netproxy_plan::NodePortAddresses;
+pub use netlink::SocketError;
 pub use state::Published;
 
 /// What a proxy is told when it starts; all else it learns from the API.
@@ -59,7 +65,11 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     tokio::try_join!(
         sync::run(client, proxy, &published, shutdown.clone()),
         async { Ok(announce::run(mine, shutdown.clone()).await?) },
-        hand_on(states, announced, shutdown.clone()),
+        hand_on(states.clone(), announced, shutdown.clone()),
+        async {
+            health::run(states, shutdown.clone()).await;
+            Ok(())
+        },
     )?;
     Ok(())
 }

@@ -23,6 +23,10 @@ use kube::runtime::watcher;
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// One thing that a watch said.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "events are read once, one at a time"
+)]
 #[derive(Debug)]
 pub(crate) enum Event {
     /// Of a Service.

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     announce,
+    conntrack::{self, Question},
     nftables::{Applied, Error, Nftables},
     state::Published,
     store::{Event, Store},
@@ -96,6 +97,10 @@ impl Proxy {
             self.planner = planner;
             changes
         };
+        let question = match self.believed {
+            Belief::Unknown => Question::of_plan(self.planner.plan()),
+            Belief::Known => Question::of_changes(&changes, self.planner.plan()),
+        };
         let applied = match self.believed {
             Belief::Unknown => self.dataplane.sync(self.planner.plan()),
             Belief::Known if changes.is_empty() => Ok(Applied::default()),
@@ -106,6 +111,13 @@ impl Proxy {
         } else {
             Belief::Unknown
         };
+        if applied.is_ok() && !question.is_empty() {
+            match conntrack::reconcile(&question) {
+                Ok(0) => {}
+                Ok(count) => tracing::debug!("{count} UDP flows led to nobody"),
+                Err(error) => tracing::warn!("UDP flows: {}: {}", error, error.cause),
+            }
+        }
         let warnings = self.planner.warnings();
         let new_warnings = warnings
             .iter()

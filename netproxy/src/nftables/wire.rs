@@ -7,7 +7,6 @@ mod decode;
 mod encode;
 #[cfg(test)]
 mod kernel;
-mod message;
 mod observe;
 mod socket;
 mod userdata;

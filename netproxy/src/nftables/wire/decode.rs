@@ -5,8 +5,8 @@ use knarr_netproxy_plan::Family;
 use super::{
     constant::{self as c, EXPRESSION_DATA, EXPRESSION_NAME, LIST_ITEM},
     encode::{Shape, address_family},
-    message::Attributes,
 };
+use crate::netlink::message::Attributes;
 use crate::nftables::{
     Verdict,
     element::{Key, Matching, Set, Value},

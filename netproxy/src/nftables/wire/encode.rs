@@ -7,9 +7,9 @@ use super::{
         self as c, BATCH_BEGIN, BATCH_END, BATCH_GENERATION, EXPRESSION_DATA, EXPRESSION_NAME,
         LIST_ITEM, SUBSYSTEM,
     },
-    message::{Open, Writer},
     userdata,
 };
+use crate::netlink::message::{Open, Writer};
 use crate::nftables::{
     TABLE, Verdict,
     element::{Key, Leads, Matching, Set, Value},

@@ -8,9 +8,9 @@ use super::{
     constant as c,
     decode::{self, Listed},
     encode::Shape,
-    message::Writer,
     socket::{Error, Socket},
 };
+use crate::netlink::message::Writer;
 use crate::nftables::{
     Name, TABLE,
     element::{Key, Matching, Set, Value},

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
 
 use knarr_netproxy_plan::Family;
@@ -10,21 +10,19 @@ use knarr_netproxy_plan::Family;
 use super::{
     constant::{self as c, SUBSYSTEM},
     encode::{Batch, address_family},
+};
+use crate::netlink::{
+    self, RECEIVE_BYTES, SocketError,
     message::{Message, Writer, messages},
+    netlink, receive, send, set_option, socket_error,
 };
 
 /// What the kernel said no to.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The socket itself failed.
-    #[error("{step}")]
-    Socket {
-        /// What was tried.
-        step: &'static str,
-        /// The system's reason.
-        #[source]
-        cause: io::Error,
-    },
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// Somebody changed the ruleset since it was read.
     #[error("the ruleset changed meanwhile")]
     Stale,
@@ -47,8 +45,6 @@ pub struct Socket {
     fd: OwnedFd,
     send_buffer_bytes: usize,
 }
-
-const RECEIVE_BYTES: usize = 1 << 16;
 
 impl Socket {
     /// Opens a socket.
@@ -109,7 +105,7 @@ impl Socket {
                 generation = generation.or(message.attributes().number(c::generation::ID));
             }
         }
-        generation.ok_or_else(|| socket_error("ask for the generation"))
+        Ok(generation.ok_or_else(|| socket_error("ask for the generation"))?)
     }
 
     /// Hands every message of a dump to `each`.
@@ -166,7 +162,9 @@ impl Watch {
     pub fn open(own: &Socket) -> Result<Self, Error> {
         const GROUP_NFTABLES: i32 = 7;
         let fd = netlink()?;
-        ignore_sender(&fd, port(&own.fd)?)?;
+        ignore_sender(&fd, bind(&own.fd)?)?;
+        // The kernel skips sockets without a port when it multicasts.
+        bind(&fd)?;
         set_option(
             &fd,
             libc::SOL_NETLINK,
@@ -201,17 +199,17 @@ impl Watch {
                     });
                 }
                 // Some changes went unheard.
-                Err(Error::Socket { cause, .. }) if cause.raw_os_error() == Some(libc::ENOBUFS) => {
+                Err(error) if error.cause.raw_os_error() == Some(libc::ENOBUFS) => {
                     touched = true;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
     }
 }
 
-/// The address under which the kernel knows a socket.
-fn port(fd: &OwnedFd) -> Result<u32, Error> {
+/// Gives a socket a port, under which the kernel knows it.
+fn bind(fd: &OwnedFd) -> Result<u32, Error> {
     // SAFETY: an all-zero `sockaddr_nl` is a valid value.
     let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
     address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
@@ -224,11 +222,10 @@ fn port(fd: &OwnedFd) -> Result<u32, Error> {
             error => error,
         }
     };
-    if result == 0 {
-        Ok(address.nl_pid)
-    } else {
-        Err(socket_error("learn the socket's port"))
+    if result != 0 {
+        return Err(socket_error("bind the netfilter socket").into());
     }
+    Ok(address.nl_pid)
 }
 
 /// Has the kernel drop messages of one sender before they wake us.
@@ -257,11 +254,10 @@ fn ignore_sender(fd: &OwnedFd, port: u32) -> Result<(), Error> {
         let option = libc::SO_ATTACH_FILTER;
         libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, program, length)
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(socket_error("filter netfilter's notifications"))
+    if result != 0 {
+        return Err(socket_error("filter netfilter's notifications").into());
     }
+    Ok(())
 }
 
 impl AsRawFd for Watch {
@@ -276,111 +272,8 @@ impl AsFd for Watch {
     }
 }
 
-fn socket_error(step: &'static str) -> Error {
-    Error::Socket {
-        step,
-        cause: io::Error::last_os_error(),
-    }
-}
-
-fn netlink() -> Result<OwnedFd, Error> {
-    // SAFETY: `socket` takes no pointers.
-    let fd = unsafe {
-        libc::socket(
-            libc::AF_NETLINK,
-            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
-            libc::NETLINK_NETFILTER,
-        )
-    };
-    if fd < 0 {
-        return Err(socket_error("open a netfilter socket"));
-    }
-    // SAFETY: `fd` is open, and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn set_option(fd: &OwnedFd, level: i32, option: i32, value: i32) -> Result<(), Error> {
-    let length = size_of::<i32>() as libc::socklen_t;
-    // SAFETY: `value` is an `i32` that outlives the call, and `length` is its size.
-    let result = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            level,
-            option,
-            (&raw const value).cast(),
-            length,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(socket_error("set up the netfilter socket"))
-    }
-}
-
-fn send(fd: &OwnedFd, bytes: &[u8]) -> Result<(), Error> {
-    // SAFETY: `bytes` is valid for its length during the call.
-    let sent = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
-    if sent < 0 {
-        Err(socket_error("send to netfilter"))
-    } else {
-        Ok(())
-    }
-}
-
-/// One datagram, or nothing when there is none and the flags say not to wait.
-fn receive(fd: &OwnedFd, flags: i32) -> Result<Option<Vec<u8>>, Error> {
-    let mut bytes = vec![0; RECEIVE_BYTES];
-    // SAFETY: `bytes` is writable for its length during the call.
-    let received = unsafe {
-        libc::recv(
-            fd.as_raw_fd(),
-            bytes.as_mut_ptr().cast(),
-            bytes.len(),
-            flags,
-        )
-    };
-    match usize::try_from(received) {
-        Ok(length) => {
-            bytes.truncate(length);
-            Ok(Some(bytes))
-        }
-        Err(_) => match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            error if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-            cause => Err(Error::Socket {
-                step: "receive from netfilter",
-                cause,
-            }),
-        },
-    }
-}
-
-/// The code and words of an error message; nothing for an acknowledgement.
-fn error_of(message: &Message<'_>) -> Option<(io::Error, String)> {
-    const ORIGINAL_HEADER: usize = 16;
-    const MESSAGE_TEXT: u16 = 1;
-    if message.kind != libc::NLMSG_ERROR as u16 {
-        return None;
-    }
-    let code = message
-        .body
-        .get(..4)?
-        .try_into()
-        .ok()
-        .map(i32::from_ne_bytes)?;
-    if code == 0 {
-        return None;
-    }
-    let attributes = message.body.get(4 + ORIGINAL_HEADER..).unwrap_or_default();
-    let words = super::message::Attributes(attributes)
-        .text(MESSAGE_TEXT)
-        .unwrap_or_default();
-    Some((io::Error::from_raw_os_error(-code), words.to_owned()))
-}
-
 fn refused(message: &Message<'_>, batch: &Batch) -> Option<Error> {
-    let (cause, words) = error_of(message)?;
+    let (cause, words) = netlink::error_of(message)?;
     if cause.raw_os_error() == Some(libc::ERESTART) {
         return Some(Error::Stale);
     }
@@ -394,7 +287,7 @@ fn refused(message: &Message<'_>, batch: &Batch) -> Option<Error> {
 }
 
 fn check(message: &Message<'_>) -> Result<(), Error> {
-    match error_of(message) {
+    match netlink::error_of(message) {
         Some((cause, words)) => Err(Error::Refused {
             edit: None,
             message: words,

@@ -1,0 +1,232 @@
+//! UDP flows in conntrack: after endpoints change, flows that lead to nobody who serves are deleted.
+//!
+//! TCP and SCTP flows are never touched.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::OwnedFd,
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+use knarr_netproxy_plan::{Address, Changes, Family, FrontendKey, Plan, Protocol};
+
+use crate::netlink::{
+    self, SocketError,
+    message::{Attributes, Writer, messages},
+    netlink, receive, send,
+};
+
+const SUBSYSTEM: u16 = 1;
+const GET: u16 = 1;
+const DELETE: u16 = 2;
+const TUPLE_ORIGINAL: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
+const ID: u16 = 12;
+const TUPLE_IP: u16 = 1;
+const TUPLE_PROTOCOL: u16 = 2;
+const PROTOCOL_NUMBER: u16 = 1;
+const SOURCE_PORT: u16 = 2;
+const DESTINATION_PORT: u16 = 3;
+
+/// The UDP frontends whose flows are in question, with who may keep theirs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Question {
+    frontends: BTreeMap<FrontendKey, Arc<[SocketAddr]>>,
+    node_port_addresses: Vec<IpNet>,
+}
+
+/// One UDP flow: where its first packet went, and who is to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Flow {
+    to: SocketAddr,
+    answered_by: SocketAddr,
+}
+
+impl Question {
+    /// Asks about every UDP frontend of a plan.
+    pub(crate) fn of_plan(plan: &Plan) -> Self {
+        let udp = plan
+            .frontends
+            .iter()
+            .filter(|(key, _)| key.protocol == Protocol::Udp);
+        let frontends = udp
+            .map(|(key, frontend)| (*key, frontend.serving.clone()))
+            .collect();
+        Self {
+            frontends,
+            node_port_addresses: node_port_addresses(plan),
+        }
+    }
+
+    /// Asks about the UDP frontends that changes touch, those that are gone included.
+    pub(crate) fn of_changes(changes: &Changes, plan: &Plan) -> Self {
+        let udp = changes
+            .frontends
+            .iter()
+            .filter(|(key, _)| key.protocol == Protocol::Udp);
+        let frontends = udp
+            .map(|(key, change)| {
+                let nobody = || Arc::from([]);
+                (
+                    *key,
+                    change
+                        .to()
+                        .map_or_else(nobody, |frontend| frontend.serving.clone()),
+                )
+            })
+            .collect();
+        Self {
+            frontends,
+            node_port_addresses: node_port_addresses(plan),
+        }
+    }
+
+    /// Whether there is anything to ask.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frontends.is_empty()
+    }
+
+    /// Whether a flow goes to one of the frontends, and nobody who serves it would answer.
+    fn is_stale(&self, flow: &Flow) -> bool {
+        let key = |address| FrontendKey {
+            address,
+            protocol: Protocol::Udp,
+            port: flow.to.port(),
+        };
+        let to = flow.to.ip();
+        let direct = self.frontends.get(&key(Address::Ip(to)));
+        let on_node = || {
+            let here = self
+                .node_port_addresses
+                .iter()
+                .any(|range| range.contains(&to));
+            here.then(|| self.frontends.get(&key(Address::Node(Family::of(&to)))))
+                .flatten()
+        };
+        direct
+            .or_else(on_node)
+            .is_some_and(|serving| !serving.contains(&flow.answered_by))
+    }
+}
+
+fn node_port_addresses(plan: &Plan) -> Vec<IpNet> {
+    plan.ranges.node_port_addresses.iter().copied().collect()
+}
+
+/// Deletes the flows in question, and says how many there were.
+///
+/// # Errors
+/// When conntrack cannot be read.
+pub(crate) fn reconcile(question: &Question) -> Result<usize, SocketError> {
+    let fd = netlink()?;
+    let mut deleted = 0;
+    for (family, number) in [
+        (Family::V4, libc::AF_INET as u8),
+        (Family::V6, libc::AF_INET6 as u8),
+    ] {
+        if !question
+            .frontends
+            .keys()
+            .any(|key| key.address.family() == family)
+        {
+            continue;
+        }
+        for stale in stale_flows(&fd, number, question)? {
+            delete(&fd, number, &stale)?;
+            deleted += 1;
+        }
+    }
+    Ok(deleted)
+}
+
+/// What names a flow to the kernel.
+struct Handle {
+    original: Vec<u8>,
+    id: Vec<u8>,
+}
+
+fn stale_flows(fd: &OwnedFd, family: u8, question: &Question) -> Result<Vec<Handle>, SocketError> {
+    let mut writer = Writer::default();
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+    let open = writer.start(SUBSYSTEM << 8 | GET, flags, 1, family, 0);
+    writer.finish(open);
+    send(fd, &writer.bytes)?;
+    let mut stale = Vec::new();
+    loop {
+        let Some(bytes) = receive(fd, 0)? else {
+            continue;
+        };
+        for message in messages(&bytes) {
+            if message.kind == libc::NLMSG_DONE as u16 {
+                return Ok(stale);
+            }
+            if let Some((cause, _)) = netlink::error_of(&message) {
+                return Err(SocketError {
+                    step: "read conntrack",
+                    cause,
+                });
+            }
+            let attributes = message.attributes();
+            if read(attributes).is_some_and(|flow| question.is_stale(&flow)) {
+                let original = attributes.find(TUPLE_ORIGINAL).unwrap_or_default().to_vec();
+                let id = attributes.find(ID).unwrap_or_default().to_vec();
+                stale.push(Handle { original, id });
+            }
+        }
+    }
+}
+
+/// A flow that ends before it can be deleted is as good as deleted.
+fn delete(fd: &OwnedFd, family: u8, flow: &Handle) -> Result<(), SocketError> {
+    let mut writer = Writer::default();
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+    let open = writer.start(SUBSYSTEM << 8 | DELETE, flags, 2, family, 0);
+    let nest = writer.nest(TUPLE_ORIGINAL);
+    writer.bytes.extend(&flow.original);
+    writer.end(nest);
+    writer.bytes(ID, &flow.id);
+    writer.finish(open);
+    send(fd, &writer.bytes)?;
+    let Some(bytes) = receive(fd, 0)? else {
+        return Ok(());
+    };
+    match messages(&bytes).find_map(|message| netlink::error_of(&message)) {
+        Some((cause, _)) if cause.raw_os_error() != Some(libc::ENOENT) => Err(SocketError {
+            step: "delete a flow",
+            cause,
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Reads a UDP flow; nothing for other protocols.
+fn read(attributes: Attributes<'_>) -> Option<Flow> {
+    let original = attributes.nested(TUPLE_ORIGINAL)?;
+    let reply = attributes.nested(TUPLE_REPLY)?;
+    let protocol = original.nested(TUPLE_PROTOCOL)?.find(PROTOCOL_NUMBER)?;
+    if protocol != [Protocol::Udp.number()] {
+        return None;
+    }
+    Some(Flow {
+        to: end(original, [2, 4], DESTINATION_PORT)?,
+        answered_by: end(reply, [1, 3], SOURCE_PORT)?,
+    })
+}
+
+fn end(tuple: Attributes<'_>, [v4, v6]: [u16; 2], port: u16) -> Option<SocketAddr> {
+    let ip = tuple.nested(TUPLE_IP)?;
+    let address: IpAddr = match (ip.find(v4), ip.find(v6)) {
+        (Some(bytes), _) => Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into(),
+        (None, Some(bytes)) => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into(),
+        (None, None) => return None,
+    };
+    let port = tuple
+        .nested(TUPLE_PROTOCOL)?
+        .find(port)?
+        .try_into()
+        .ok()
+        .map(u16::from_be_bytes)?;
+    Some(SocketAddr::new(address, port))
+}
