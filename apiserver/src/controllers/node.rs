@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -22,14 +22,10 @@ const COMPONENT: &str = "node-controller";
 const EVICTION_COMPONENT: &str = "taint-eviction-controller";
 
 /// When each node was last heard of, by this machine's clock: nodes' clocks may be wrong.
-pub(super) type Heartbeats = Arc<Mutex<HashMap<String, Timestamp>>>;
+type Heartbeats = Arc<Mutex<HashMap<String, Timestamp>>>;
 
-/// Adds the controller's observers and its loop; returns what it hears of nodes.
-pub(super) fn spawn(
-    cluster: &Arc<Cluster>,
-    shutdown: &CancellationToken,
-    tasks: &mut JoinSet<()>,
-) -> Heartbeats {
+/// Adds the controller's observers and its loop.
+pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
     let queue = Queue::new();
     let heartbeats: Heartbeats = Arc::default();
     observe_heartbeats(cluster, &heartbeats);
@@ -72,7 +68,6 @@ pub(super) fn spawn(
         let reconcile = |name| reconcile(Arc::clone(&cluster), Arc::clone(&known), name);
         queue.run("node", shutdown.clone(), reconcile).await;
     });
-    heartbeats
 }
 
 fn observe_heartbeats(cluster: &Arc<Cluster>, heartbeats: &Heartbeats) {
@@ -158,9 +153,4 @@ fn sooner(a: Next, b: Next) -> Next {
         }
         (Next::OnChange, Next::OnChange) => Next::OnChange,
     }
-}
-
-/// Says whether a condition of the node makes it ready.
-pub(super) fn is_ready(node: &Node) -> bool {
-    health::condition(node, "Ready").is_some_and(|condition| condition.status == "True")
 }
