@@ -22,7 +22,7 @@ use super::queue::{Next, Queue};
 use super::store::Key;
 use super::write::{Error, Write, failure, perform, resource};
 
-pub(super) use fit::bears;
+pub(super) use fit::{Misfit, bears, fits};
 
 const COMPONENT: &str = "default-scheduler";
 

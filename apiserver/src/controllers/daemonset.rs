@@ -1,0 +1,138 @@
+//! The daemonset controller: one pod on every node that should run it.
+
+mod node;
+mod plan;
+mod update;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::claim::claim;
+use super::cluster::Cluster;
+use super::history::{self, HASH_LABEL, Naming};
+use super::queue::{Next, Queue};
+use super::replicas;
+use super::store::Key;
+use super::write::{Error, perform, perform_all};
+
+const COMPONENT: &str = "daemonset-controller";
+
+/// Adds the controller's observers and its loop.
+pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
+    let queue = Queue::new();
+    let own = Arc::clone(&queue);
+    cluster.daemon_sets.observe(move |old, new| {
+        if let Some(set) = new.or(old) {
+            own.add(Key::of(set.as_ref()));
+        }
+    });
+    replicas::observe_pods(cluster, &queue, "DaemonSet", |cluster, pod| {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let mut sets = cluster.daemon_sets.in_namespace(namespace);
+        sets.retain(|set| replicas::selects(&set.spec.selector, pod));
+        sets.iter().map(|set| Key::of(set.as_ref())).collect()
+    });
+    let (known, everywhere) = (Arc::downgrade(cluster), Arc::clone(&queue));
+    cluster.nodes.observe(move |old, new| {
+        let shown = |node: Option<&Arc<Node>>| {
+            node.map(|node| (node.metadata.labels.clone(), node.spec.clone()))
+        };
+        if shown(old) == shown(new) {
+            return;
+        }
+        let Some(cluster) = known.upgrade() else {
+            return;
+        };
+        for set in cluster.daemon_sets.all() {
+            everywhere.add(Key::of(set.as_ref()));
+        }
+    });
+    let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
+    tasks.spawn(async move {
+        cluster.wait_synced().await;
+        let reconcile = |key| reconcile(Arc::clone(&cluster), key);
+        queue.run("daemonset", shutdown.clone(), reconcile).await;
+    });
+}
+
+async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
+    let Some(set) = cluster.daemon_sets.get_key(&key) else {
+        return Ok(Next::OnChange);
+    };
+    let naming = Naming {
+        hash_label: HASH_LABEL,
+        collision_count: set
+            .status
+            .as_ref()
+            .and_then(|status| status.collision_count),
+    };
+    let revisions = || {
+        history::owned(
+            set.as_ref(),
+            cluster.controller_revisions.in_namespace(&key.namespace),
+        )
+    };
+    let current = history::current(set.as_ref(), &set.spec.template, &revisions(), &naming);
+    if set.metadata.deletion_timestamp.is_none()
+        && let Some(write) = current.write
+    {
+        match perform(&cluster.client, &cluster.controller_revisions, write).await {
+            Err(error) if error.is_namespace_terminating() => return Ok(Next::OnChange),
+            outcome => drop(outcome?),
+        }
+    }
+    let labels = current.revision.metadata.labels.as_ref();
+    let hash = labels
+        .and_then(|labels| labels.get(HASH_LABEL))
+        .cloned()
+        .unwrap_or_default();
+    let plan = plan::plan_pods(&snapshot(&cluster, &set, &hash));
+    cluster.tell(COMPONENT, set.as_ref(), plan.notices);
+    let failure = replicas::apply(&cluster, COMPONENT, set.as_ref(), plan.writes)
+        .await
+        .err();
+    let snapshot = snapshot(&cluster, &set, &hash);
+    let (status, next) = plan::plan_status(&snapshot);
+    if let Some(write) = status {
+        perform(&cluster.client, &cluster.daemon_sets, write).await?;
+    }
+    if let Some(failure) = failure {
+        return Err(failure.into_error());
+    }
+    let used: Vec<&str> = snapshot
+        .pods
+        .iter()
+        .filter_map(|pod| node::hash(pod))
+        .chain([hash.as_str()])
+        .collect();
+    let surplus = history::surplus(&revisions(), &used, set.spec.revision_history_limit);
+    perform_all(&cluster.client, &cluster.controller_revisions, surplus).await?;
+    Ok(next)
+}
+
+fn snapshot<'a>(
+    cluster: &Cluster,
+    set: &'a k8s_openapi::api::apps::v1::DaemonSet,
+    hash: &'a str,
+) -> plan::Snapshot<'a> {
+    let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+    let claim = claim(
+        set,
+        &set.spec.selector,
+        cluster.pods.in_namespace(namespace),
+    );
+    let claimed = claim.writes(set);
+    let pods: Vec<Arc<Pod>> = claim.owned.into_iter().chain(claim.adopted).collect();
+    plan::Snapshot {
+        set,
+        hash,
+        claimed,
+        pods,
+        nodes: cluster.nodes.all(),
+        now: Timestamp::now(),
+    }
+}
