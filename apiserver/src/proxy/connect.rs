@@ -16,8 +16,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) enum Backend {
     Plain(SocketAddr),
-    /// Shows our certificate and checks theirs against the address.
-    Tls(SocketAddr, Arc<ClientConfig>),
+    /// Shows our certificate and checks theirs against a name, which outlives every address of a roaming machine.
+    Tls(SocketAddr, ServerName<'static>, Arc<ClientConfig>),
 }
 
 /// A connection of either sort.
@@ -28,7 +28,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 impl Backend {
     pub(super) fn address(&self) -> SocketAddr {
         match self {
-            Backend::Plain(address) | Backend::Tls(address, _) => *address,
+            Backend::Plain(address) | Backend::Tls(address, ..) => *address,
         }
     }
 
@@ -45,10 +45,9 @@ impl Backend {
         let _ = stream.set_nodelay(true);
         match self {
             Backend::Plain(_) => Ok(Box::new(stream)),
-            Backend::Tls(address, config) => {
-                let name = ServerName::from(address.ip());
+            Backend::Tls(_, name, config) => {
                 let connector = TlsConnector::from(config.clone());
-                Ok(Box::new(connector.connect(name, stream).await?))
+                Ok(Box::new(connector.connect(name.clone(), stream).await?))
             }
         }
     }

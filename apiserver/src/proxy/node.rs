@@ -10,6 +10,7 @@ use knarr_api::{
     status::Status,
     value::{items, str_of},
 };
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 
 use super::Backend;
@@ -30,7 +31,8 @@ pub(crate) fn agent(state: &State, node: &str) -> Result<Backend, Status> {
         ))
     })?;
     let tls = state.pki.agent_tls().map_err(Status::internal)?;
-    Ok(Backend::Tls(address, Arc::new(tls)))
+    let name = ServerName::try_from(node.to_owned()).map_err(Status::internal)?;
+    Ok(Backend::Tls(address, name, Arc::new(tls)))
 }
 
 fn agent_address(node: &Value) -> Option<SocketAddr> {

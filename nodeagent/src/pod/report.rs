@@ -97,6 +97,12 @@ fn body(status: &PodStatus) -> Value {
     clear_absent(&mut body);
     let conditions = body.get_mut("conditions").and_then(Value::as_array_mut);
     conditions.into_iter().flatten().for_each(clear_absent);
+    // Strategic patches merge these lists by address, which would keep those of a pod's earlier life.
+    for list in ["podIPs", "hostIPs"] {
+        if let Some(items) = body.get_mut(list).and_then(Value::as_array_mut) {
+            items.push(json!({ "$patch": "replace" }));
+        }
+    }
     body
 }
 
