@@ -2,6 +2,7 @@
 
 mod lab;
 mod scenario;
+mod trace;
 
 mod examples;
 mod faults;

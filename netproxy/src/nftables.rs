@@ -13,6 +13,7 @@ pub mod skeleton;
 pub mod statement;
 pub mod target;
 pub mod text;
+pub mod trace;
 pub mod wire;
 
 use std::{fmt, sync::Arc};
