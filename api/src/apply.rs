@@ -29,7 +29,7 @@ use typed::Place;
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The one manager whose applies take over what client-side apply set.
-const KUBECTL: &str = "kubectl";
+pub const KUBECTL: &str = "kubectl";
 
 /// Who writes, through which subresource (empty for none), and when (RFC 3339, seconds).
 #[derive(Clone, Copy, Debug)]
@@ -348,7 +348,7 @@ fn last_applied(object: &Value) -> Option<&str> {
 }
 
 /// Keeps client-side apply's own record in step with what kubectl applies here.
-fn renew_last_applied(object: &mut Value, applied: &Value) {
+pub fn renew_last_applied(object: &mut Value, applied: &Value) {
     if last_applied(object).is_none() {
         return;
     }

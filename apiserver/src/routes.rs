@@ -7,6 +7,8 @@ mod health;
 mod metrics;
 mod openapi;
 mod plain;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -1,8 +1,10 @@
 //! Request bodies: read up to a limit, then decoded as their content type says.
 
+use std::time::Duration;
+
 use axum::body::Body;
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use knarr_api::{
     decode::{self, Decoded},
     kinds::Kind,
@@ -10,27 +12,53 @@ use knarr_api::{
     status::Status,
 };
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::options::FieldValidation;
 use crate::negotiate::{self, BodyFormat};
 
 /// What Kubernetes accepts in one request.
 const BODY_BYTES_MAX: usize = 3 << 20;
+const DRAINED_BYTES_MAX: usize = 32 << 20;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads a whole body.
 ///
 /// # Errors
 /// 413 over the limit, 400 if the client stops midway.
-pub(crate) async fn read(body: Body) -> Result<Bytes, Status> {
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Status::failure(
-            413,
-            "RequestEntityTooLarge",
-            format!("Request entity too large: limit is {BODY_BYTES_MAX}"),
-        )),
-        Err(error) => Err(Status::bad_request(error.to_string())),
+pub(crate) async fn read(mut body: Body) -> Result<Bytes, Status> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Status::bad_request(error.to_string()))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if bytes.len() + data.len() > BODY_BYTES_MAX {
+            drain(body).await;
+            return Err(Status::failure(
+                413,
+                "RequestEntityTooLarge",
+                format!("Request entity too large: limit is {BODY_BYTES_MAX}"),
+            ));
+        }
+        bytes.extend_from_slice(&data);
     }
+    Ok(bytes.freeze())
+}
+
+/// Reads what is left of a body, within reason, so that the client gets to read the answer.
+pub(crate) async fn drain(mut body: Body) {
+    let mut drained = 0;
+    let rest = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            drained += frame.data_ref().map_or(0, Bytes::len);
+            if drained > DRAINED_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    // A client that is too slow loses its connection, as it would without this.
+    let _ = timeout(DRAIN_TIMEOUT, rest).await;
 }
 
 /// Decodes an object and completes its apiVersion and kind; its problems come back as warnings.

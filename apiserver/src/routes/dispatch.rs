@@ -13,14 +13,14 @@ use crate::{
     State, User, delete, discovery,
     negotiate::Encoding,
     read,
-    request::{Query, RequestInfo, Verb},
+    request::{Query, RequestInfo, Verb, body},
     respond::{self, Reply},
     subresources, watch, write,
 };
 
 pub(super) async fn resource(state: Arc<State>, info: RequestInfo, request: Request) -> Response {
     let started = Instant::now();
-    let (parts, body) = request.into_parts();
+    let (parts, content) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let Some(verb) = info.verb(&parts.method, &query) else {
         return respond::failure(&respond::method_not_allowed());
@@ -36,10 +36,11 @@ pub(super) async fn resource(state: Arc<State>, info: RequestInfo, request: Requ
         uri: parts.uri,
         headers: parts.headers,
         extensions: parts.extensions,
-        body,
+        body: content,
         warnings: Vec::new(),
     };
     let outcome = Box::pin(answer(&mut call)).await;
+    body::drain(std::mem::take(&mut call.body)).await;
     let accepted = call.accepted();
     let encoding = accepted.map_or(Encoding::Json, |accepted| accepted.encoding);
     let response = respond::render(outcome, encoding, &call.warnings);

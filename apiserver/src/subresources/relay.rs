@@ -147,9 +147,10 @@ fn service_port(service: &Value, wanted: &str) -> Option<String> {
     let ports = items(&service["spec"]["ports"]);
     let found = match wanted {
         "" => ports.first(),
-        _ => ports
-            .iter()
-            .find(|port| str_of(&port["name"]) == wanted || port["port"].to_string() == wanted),
+        _ => ports.iter().find(|port| {
+            str_of(&port["name"]) == wanted
+                || port["port"].as_u64().map(|p| p.to_string()).as_deref() == Some(wanted)
+        }),
     };
     found.map(|port| str_of(&port["name"]).to_owned())
 }

@@ -1,7 +1,7 @@
 //! PATCH in its four forms.
 
 use knarr_api::{
-    apply::Force,
+    apply::{Force, KUBECTL, renew_last_applied},
     decode,
     kinds::Kind,
     patch::{self as patches, Format},
@@ -122,6 +122,10 @@ impl Writer<'_> {
         let mut merged = self.with_manager(|manager| {
             knarr_api::apply::apply(self.kind, old, &applied, manager, patch.force)
         })?;
+        if self.manager == KUBECTL {
+            // The record is of what was sent, the parts left out included.
+            renew_last_applied(&mut merged, &patch.document);
+        }
         identity::check_namespace(&mut merged, self.namespace)?;
         (self.kind.strategy.default)(&mut merged);
         Ok(merged)

@@ -1,0 +1,120 @@
+use super::*;
+
+#[tokio::test]
+async fn a_list_comes_in_pieces_of_one_moment() {
+    let world = World::new().await;
+    for name in ["a", "b", "c"] {
+        world.post(CONFIG_MAPS, config_map(name)).await;
+    }
+    let first = world.get(&format!("{CONFIG_MAPS}?limit=2")).await;
+    assert_eq!(first.at("/metadata/remainingItemCount"), 1);
+    world.post(CONFIG_MAPS, config_map("d")).await;
+    let token = first.at("/metadata/continue").as_str().unwrap_or_default();
+    let rest = world
+        .get(&format!("{CONFIG_MAPS}?limit=2&continue={token}"))
+        .await;
+    let names: Vec<&Value> = rest.body["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|item| &item["metadata"]["name"])
+        .collect();
+    assert_eq!(names, ["c"]);
+    assert_eq!(
+        rest.at("/metadata/resourceVersion"),
+        first.at("/metadata/resourceVersion")
+    );
+}
+
+#[tokio::test]
+async fn items_of_a_list_leave_out_their_type() {
+    let world = World::new().await;
+    world.post(CONFIG_MAPS, config_map("a")).await;
+    let list = world.get(CONFIG_MAPS).await;
+    assert_eq!(list.at("/kind"), "ConfigMapList");
+    assert_eq!(list.at("/items/0/data/a"), "1");
+    assert_eq!(list.at("/items/0/kind"), &Value::Null);
+}
+
+#[tokio::test]
+async fn reads_answer_in_kubernetes_words() {
+    let world = World::new().await;
+    let no_resource = "the server could not find the requested resource";
+    let no_method = "the server does not allow this method on the requested resource";
+    let cases = [
+        ("GET", "/api/v1/namespaces/shop/gadgets", 404, no_resource),
+        ("GET", "/apis/apps/v9/deployments", 404, no_resource),
+        ("GET", "/nothing", 404, no_resource),
+        (
+            "GET",
+            "/api/v1/namespaces/shop/services/s/nothing",
+            404,
+            no_resource,
+        ),
+        ("GET", "/api/v1/namespaces/shop/nodes", 404, no_resource),
+        ("POST", "/api/v1/configmaps", 405, no_method),
+        ("PATCH", CONFIG_MAPS, 405, no_method),
+        ("DELETE", "/api/v1/namespaces", 405, no_method),
+        (
+            "GET",
+            "/api/v1/namespaces/shop/configmaps/a",
+            404,
+            "configmaps \"a\" not found",
+        ),
+        (
+            "GET",
+            "/api/v1/namespaces/shop/configmaps?resourceVersion=999999",
+            504,
+            "",
+        ),
+    ];
+    for (method, path, code, message) in cases {
+        let answer = world
+            .call(method, path, "application/json", json!({}))
+            .await;
+        assert_eq!(answer.code.as_u16(), code, "{method} {path}");
+        if !message.is_empty() {
+            assert_eq!(answer.message(), message, "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn tables_and_yaml_are_served_when_asked_for() {
+    let world = World::new().await;
+    world.post(CONFIG_MAPS, config_map("a")).await;
+    let accept = |text: &'static str| {
+        Request::builder()
+            .uri(CONFIG_MAPS)
+            .header(header::ACCEPT, text)
+    };
+    let table = accept("application/json;as=Table;v=v1;g=meta.k8s.io,application/json");
+    let answer = world.send(table, Body::empty()).await;
+    assert_eq!(answer.at("/kind"), "Table");
+    assert_eq!(answer.at("/rows/0/cells/0"), "a");
+    let answer = world.send(accept("application/yaml"), Body::empty()).await;
+    assert_eq!(answer.headers[header::CONTENT_TYPE], "application/yaml");
+    let answer = world.send(accept("application/xml"), Body::empty()).await;
+    assert_eq!(answer.code, StatusCode::NOT_ACCEPTABLE);
+}
+
+#[tokio::test]
+async fn a_user_without_a_role_is_refused() {
+    let mut world = World::new().await;
+    world.user = User::new("eve", &[]);
+    let answer = world.get(CONFIG_MAPS).await;
+    assert_eq!(answer.code, StatusCode::FORBIDDEN);
+    assert_eq!(
+        answer.message(),
+        "configmaps is forbidden: User \"eve\" cannot list resource \"configmaps\" \
+         in API group \"\" in the namespace \"shop\""
+    );
+    let metrics = world.get("/metrics").await;
+    assert_eq!(
+        metrics.message(),
+        "forbidden: User \"eve\" cannot get path \"/metrics\""
+    );
+    let review = json!({"spec": {"resourceAttributes": {"verb": "list", "resource": "pods"}}});
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    assert_eq!(world.post(path, review).await.at("/status/allowed"), false);
+}

@@ -1,0 +1,130 @@
+use std::sync::Arc;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use super::*;
+
+/// Answers one request with `answer` and returns what it was asked.
+async fn backend(answer: &'static str) -> (u16, tokio::task::JoinHandle<String>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let asked = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let mut bytes = vec![0; 4096];
+        let count = stream.read(&mut bytes).await.expect("a request");
+        stream.write_all(answer.as_bytes()).await.expect("room");
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    });
+    (port, asked)
+}
+
+async fn ready_pod(world: &World, name: &str) {
+    let account = json!({"metadata": {"name": "default"}});
+    let accounts = "/api/v1/namespaces/shop/serviceaccounts";
+    world.post(accounts, account).await;
+    let pods = "/api/v1/namespaces/shop/pods";
+    let pod = json!({
+        "metadata": {"name": name, "labels": {"app": "web"}},
+        "spec": {"nodeName": "node-1", "containers": [{"name": "c", "image": "i"}]},
+    });
+    assert_eq!(world.post(pods, pod).await.code, StatusCode::CREATED);
+    let status = json!({"status": {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}});
+    let patched = world.merge(&format!("{pods}/{name}/status"), status).await;
+    assert_eq!(patched.code, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_pod_is_reached_through_its_proxy() {
+    let world = World::new().await;
+    ready_pod(&world, "p").await;
+    let answer = "HTTP/1.1 302 Found\r\nlocation: /next\r\ncontent-length: 2\r\n\r\nhi";
+    let (port, asked) = backend(answer).await;
+    let proxy = format!("/api/v1/namespaces/shop/pods/p:{port}/proxy");
+    let found = world.get(&format!("{proxy}/some/page?x=1")).await;
+    assert_eq!(found.code, StatusCode::FOUND);
+    assert_eq!(found.body, "hi");
+    assert_eq!(found.headers[header::LOCATION], format!("{proxy}/next"));
+    let asked = asked.await.expect("a request");
+    assert!(
+        asked.starts_with("GET /some/page?x=1 HTTP/1.1\r\n"),
+        "{asked}"
+    );
+}
+
+#[tokio::test]
+async fn a_service_without_endpoints_is_unavailable() {
+    let world = World::new().await;
+    let services = "/api/v1/namespaces/shop/services";
+    let body = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}});
+    world.post(services, body).await;
+    let check = |target: &'static str| world.get(target);
+    let none = check("/api/v1/namespaces/shop/services/web/proxy/").await;
+    assert_eq!(none.code, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(none.message(), "no endpoints available for service \"web\"");
+    let other = check("/api/v1/namespaces/shop/services/web:81/proxy/").await;
+    assert_eq!(
+        other.message(),
+        "no service port 81 found for service \"web\""
+    );
+}
+
+/// A node agent that speaks TLS with a certificate of ours and answers one request.
+async fn agent(world: &World, answer: &'static str) -> (u16, tokio::task::JoinHandle<String>) {
+    let identity = world
+        .server
+        .state()
+        .pki
+        .authority
+        .issue(&crate::pki::Role::NodeServer {
+            node: "node-1".into(),
+            names: vec!["127.0.0.1".into()],
+        });
+    let (chain, key) = identity.expect("a certificate").chain().expect("a chain");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("a usable certificate");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let asked = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let mut stream = acceptor.accept(stream).await.expect("a handshake");
+        let mut bytes = vec![0; 4096];
+        let count = stream.read(&mut bytes).await.expect("a request");
+        stream.write_all(answer.as_bytes()).await.expect("room");
+        stream.shutdown().await.expect("an end");
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    });
+    (port, asked)
+}
+
+#[tokio::test]
+async fn logs_come_from_the_agent_of_the_pods_node() {
+    let world = World::new().await;
+    ready_pod(&world, "p").await;
+    let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\n\r\nhello\n";
+    let (port, asked) = agent(&world, answer).await;
+    let node = json!({"metadata": {"name": "node-1"}});
+    world.post("/api/v1/nodes", node).await;
+    let status = json!({"status": {
+        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+    }});
+    world.merge("/api/v1/nodes/node-1/status", status).await;
+    let log = world
+        .get("/api/v1/namespaces/shop/pods/p/log?follow=true&tailLines=5")
+        .await;
+    assert_eq!((log.code, log.body), (StatusCode::OK, json!("hello\n")));
+    let asked = asked.await.expect("a request");
+    assert!(
+        asked.starts_with("GET /containerLogs/shop/p/c?follow=true&tailLines=5 HTTP/1.1\r\n"),
+        "{asked}"
+    );
+}

@@ -1,0 +1,171 @@
+use super::*;
+
+#[tokio::test]
+async fn a_body_decides_between_created_and_refused() {
+    let world = World::new().await;
+    let elsewhere = "/api/v1/namespaces/nowhere/configmaps";
+    let strict = format!("{CONFIG_MAPS}?fieldValidation=Strict");
+    let dry = format!("{CONFIG_MAPS}?dryRun=All");
+    let unknown = json!({"metadata": {"name": "u"}, "foo": 1});
+    let cases = [
+        (CONFIG_MAPS, config_map("a"), 201, ""),
+        (
+            CONFIG_MAPS,
+            config_map("a"),
+            409,
+            "configmaps \"a\" already exists",
+        ),
+        (
+            elsewhere,
+            config_map("a"),
+            404,
+            "namespaces \"nowhere\" not found",
+        ),
+        (dry.as_str(), config_map("d"), 201, ""),
+        (
+            strict.as_str(),
+            unknown,
+            400,
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: \
+             strict decoding error: unknown field \"foo\"",
+        ),
+        (
+            CONFIG_MAPS,
+            json!({"metadata": {"name": "n", "namespace": "other"}}),
+            400,
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            CONFIG_MAPS,
+            json!({"metadata": {"name": "v", "resourceVersion": "5"}}),
+            500,
+            "resourceVersion should not be set on objects to be created",
+        ),
+    ];
+    for (path, body, code, message) in cases {
+        let answer = world.post(path, body).await;
+        assert_eq!((answer.code.as_u16(), answer.message()), (code, message));
+    }
+    let dry_one = world.get(&format!("{CONFIG_MAPS}/d")).await;
+    assert_eq!(dry_one.code, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn unknown_fields_are_warned_of_and_left_out() {
+    let world = World::new().await;
+    let body = json!({"metadata": {"name": "w"}, "foo": 1});
+    let answer = world.post(CONFIG_MAPS, body).await;
+    assert_eq!(answer.code, StatusCode::CREATED);
+    assert_eq!(
+        answer.headers[header::WARNING],
+        r#"299 - "unknown field \"foo\"""#
+    );
+    assert_eq!(answer.at("/foo"), &Value::Null);
+}
+
+#[tokio::test]
+async fn a_write_that_changes_nothing_keeps_the_revision() {
+    let world = World::new().await;
+    let path = format!("{CONFIG_MAPS}/a");
+    let made = world.post(CONFIG_MAPS, config_map("a")).await;
+    let revision = made.at("/metadata/resourceVersion");
+    for same in [
+        world.put(&path, config_map("a")).await,
+        world.merge(&path, json!({"data": {"a": "1"}})).await,
+        world.merge(&path, json!({})).await,
+    ] {
+        assert_eq!(same.code, StatusCode::OK);
+        assert_eq!(same.at("/metadata/resourceVersion"), revision);
+    }
+    let changed = world.merge(&path, json!({"data": {"a": "2"}})).await;
+    assert_ne!(changed.at("/metadata/resourceVersion"), revision);
+}
+
+#[tokio::test]
+async fn a_stale_resource_version_is_a_conflict() {
+    let world = World::new().await;
+    let path = format!("{CONFIG_MAPS}/a");
+    let made = world.post(CONFIG_MAPS, config_map("a")).await;
+    world.merge(&path, json!({"data": {"a": "2"}})).await;
+    let stale = json!({"metadata": {
+        "name": "a",
+        "resourceVersion": made.at("/metadata/resourceVersion"),
+    }});
+    assert_eq!(world.put(&path, stale.clone()).await.code, 409);
+    assert_eq!(world.merge(&path, stale).await.code, 409);
+}
+
+#[tokio::test]
+async fn concurrent_patches_all_take_effect() {
+    let world = World::new().await;
+    let path = format!("{CONFIG_MAPS}/a");
+    world.post(CONFIG_MAPS, config_map("a")).await;
+    let patches = (0..20).map(|i| world.merge(&path, json!({"data": {format!("k{i}"): "v"}})));
+    for answer in futures_util::future::join_all(patches).await {
+        assert_eq!(answer.code, StatusCode::OK);
+    }
+    let data = world.get(&path).await;
+    assert_eq!(
+        data.at("/data").as_object().map(serde_json::Map::len),
+        Some(21)
+    );
+}
+
+#[tokio::test]
+async fn a_generated_name_has_five_characters_more() {
+    let world = World::new().await;
+    let body = json!({"metadata": {"generateName": "web-"}});
+    let answer = world.post(CONFIG_MAPS, body).await;
+    let name = answer.at("/metadata/name").as_str().unwrap_or_default();
+    assert_eq!(name.len(), "web-".len() + 5);
+}
+
+#[tokio::test]
+async fn status_and_spec_are_written_apart() {
+    let world = World::new().await;
+    let services = "/api/v1/namespaces/shop/services";
+    let body = json!({
+        "metadata": {"name": "s"},
+        "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}},
+    });
+    let made = world.post(services, body).await;
+    assert_eq!(made.at("/status"), &json!({"loadBalancer": {}}));
+    let patch = json!({
+        "spec": {"sessionAffinity": "ClientIP"},
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.2"}]}},
+    });
+    let answer = world.merge(&format!("{services}/s/status"), patch).await;
+    assert_eq!(answer.at("/spec/sessionAffinity"), "None");
+    assert_eq!(answer.at("/status/loadBalancer/ingress/0/ip"), "192.0.2.2");
+}
+
+#[tokio::test]
+async fn a_scale_changes_replicas_and_nothing_else() {
+    let world = World::new().await;
+    let deployments = "/apis/apps/v1/namespaces/shop/deployments";
+    let body = json!({
+        "metadata": {"name": "web"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "c", "image": "i"}]},
+            },
+        },
+    });
+    assert_eq!(world.post(deployments, body).await.code, 201);
+    let scale = format!("{deployments}/web/scale");
+    assert_eq!(world.get(&scale).await.at("/status/selector"), "app=web");
+    let scaled = world.merge(&scale, json!({"spec": {"replicas": 4}})).await;
+    assert_eq!(scaled.at("/kind"), "Scale");
+    let web = world.get(&format!("{deployments}/web")).await;
+    assert_eq!(web.at("/spec/replicas"), 4);
+    assert_eq!(web.at("/metadata/generation"), 2);
+    let negative = world.merge(&scale, json!({"spec": {"replicas": -1}})).await;
+    assert_eq!(
+        negative.message(),
+        "Scale.autoscaling \"web\" is invalid: spec.replicas: Invalid value: -1: \
+         must be greater than or equal to 0"
+    );
+}
