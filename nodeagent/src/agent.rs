@@ -27,9 +27,6 @@ use crate::pod::sandbox;
 use crate::services::Services;
 use crate::{ipam, netns, node, sysctl};
 
-/// The port of the kubelet's API, on which agents serve theirs.
-pub const DEFAULT_PORT: u16 = 10250;
-
 /// What an agent needs to know.
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::FsType;
+
+/// The file system of held namespaces.
+const NSFS: FsType = FsType(libc::NSFS_MAGIC);
 
 /// What can go wrong with a netns.
 #[derive(Debug, thiserror::Error)]
@@ -68,22 +72,9 @@ pub(crate) fn enter_or_make<T: Send + 'static>(
     })
 }
 
-/// Runs `inside` in the netns held at `path`.
-pub(crate) fn within<T: Send + 'static>(
-    path: &Path,
-    inside: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Error> {
-    let path = path.to_owned();
-    on_own_thread(move || {
-        enter(&path)?;
-        Ok(inside())
-    })
-}
-
 /// Whether a netns is held at `path`.
 pub(crate) fn is_held(path: &Path) -> bool {
-    nix::sys::statfs::statfs(path)
-        .is_ok_and(|found| found.filesystem_type().0 as i64 == i64::from(libc::NSFS_MAGIC as u32))
+    nix::sys::statfs::statfs(path).is_ok_and(|found| found.filesystem_type() == NSFS)
 }
 
 /// Lets go of the netns held at `path`; it ends with its last process.

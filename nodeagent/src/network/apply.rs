@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
-use std::path::Path;
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
@@ -87,13 +86,6 @@ pub(crate) fn make_pod_link(socket: &mut Socket, pod: &PodLink) -> Result<(), Er
     pod.routes()
         .iter()
         .try_for_each(|route| replace_route(socket, route))
-}
-
-/// Makes a netns with nothing but a loopback that is up.
-pub(crate) fn raise_loopback(netns_path: &Path) -> Result<(), Error> {
-    let mut inner = netns::within(netns_path, Socket::open)?
-        .map_err(|error| Error::Netlink("opening a socket in a pod's netns".into(), error))?;
-    raise(&mut inner, "lo", None)
 }
 
 fn add_veth(socket: &mut Socket, pod: &PodLink) -> Result<(), Error> {

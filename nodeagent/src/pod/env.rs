@@ -33,18 +33,18 @@ pub(crate) struct Capacity {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{kind} {name:?} not found")]
-    NoObject { kind: &'static str, name: String },
+    MissingObject { kind: &'static str, name: String },
     #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
-    NoKey {
+    MissingKey {
         kind: &'static str,
         namespace: String,
         name: String,
         key: String,
     },
     #[error("field path {0:?} is not supported")]
-    NoField(String),
+    UnsupportedField(String),
     #[error("resource {0:?} is not supported")]
-    NoResource(String),
+    UnsupportedResource(String),
 }
 
 /// The environment in order of definition; a later value of the same name replaces the earlier one.
@@ -169,7 +169,7 @@ fn keyed(
         Some(value) => Ok(Some(value)),
         None if optional == Some(true) => Ok(None),
         None if !object_exists => Err(missing(kind, name)),
-        None => Err(Error::NoKey {
+        None => Err(Error::MissingKey {
             kind: if kind == "secret" {
                 "Secret"
             } else {
@@ -183,7 +183,7 @@ fn keyed(
 }
 
 fn missing(kind: &'static str, name: &str) -> Error {
-    Error::NoObject {
+    Error::MissingObject {
         kind,
         name: name.to_owned(),
     }
@@ -197,7 +197,7 @@ pub(crate) fn pod_field(path: &str, facts: &Facts<'_>) -> Result<String, Error> 
         let map = match map {
             "metadata.labels" => metadata.labels.as_ref(),
             "metadata.annotations" => metadata.annotations.as_ref(),
-            _ => return Err(Error::NoField(path.to_owned())),
+            _ => return Err(Error::UnsupportedField(path.to_owned())),
         };
         return Ok(map
             .and_then(|map| map.get(key))
@@ -218,7 +218,7 @@ pub(crate) fn pod_field(path: &str, facts: &Facts<'_>) -> Result<String, Error> 
         "status.hostIPs" => facts.node_ips.join(","),
         "status.podIP" => facts.pod_ips.first().cloned().unwrap_or_default(),
         "status.podIPs" => facts.pod_ips.join(","),
-        _ => return Err(Error::NoField(path.to_owned())),
+        _ => return Err(Error::UnsupportedField(path.to_owned())),
     })
 }
 
@@ -243,7 +243,7 @@ pub(crate) fn resource_field(
     container: &Container,
     facts: &Facts<'_>,
 ) -> Result<String, Error> {
-    let unsupported = || Error::NoResource(selector.resource.clone());
+    let unsupported = || Error::UnsupportedResource(selector.resource.clone());
     let divisor = selector
         .divisor
         .as_ref()

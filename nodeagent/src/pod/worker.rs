@@ -4,7 +4,7 @@ mod act;
 mod health;
 mod observe;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::report::Report;
 use super::sandbox::Record;
 use super::status::{self, Surroundings};
 use super::{Identity, link, probe};
+use crate::events::Severity;
 use crate::host::Host;
 use crate::process::Init;
 use crate::protocol::{self, State};
@@ -91,6 +92,8 @@ struct Worker {
     sandbox_retry_at_ns: i128,
     is_forgetting: bool,
     has_ended: bool,
+    /// Containers whose back-off is already an event.
+    backing_off: BTreeSet<String>,
 }
 
 /// Starts a pod's worker. It ends once the pod is gone from the node and from the API.
@@ -152,6 +155,7 @@ impl Worker {
             sandbox_retry_at_ns: 0,
             is_forgetting: false,
             has_ended: false,
+            backing_off: BTreeSet::new(),
         }
     }
 
@@ -186,9 +190,30 @@ impl Worker {
             self.apply(action, now_ns).await;
         }
         let plan = plan::plan(&self.snapshot(now_ns));
+        self.announce_back_off(&plan);
         self.publish(&plan, now_ns);
         let retry = (self.sandbox_retry_at_ns > now_ns).then_some(self.sandbox_retry_at_ns);
         plan.wake_at_ns.into_iter().chain(retry).min()
+    }
+
+    fn announce_back_off(&mut self, plan: &plan::Plan) {
+        let waits = plan
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.reason == "CrashLoopBackOff");
+        let waits: BTreeSet<String> = waits.map(|(name, _)| name.clone()).collect();
+        let Identity {
+            namespace,
+            name: pod,
+            uid,
+        } = &self.identity;
+        for name in waits.difference(&self.backing_off) {
+            let message = format!(
+                "Back-off restarting failed container {name} in pod {pod}_{namespace}({uid})"
+            );
+            self.happened(Some(name), Severity::Warning, "BackOff", message);
+        }
+        self.backing_off = waits;
     }
 
     fn snapshot(&self, now_ns: i128) -> Snapshot<'_> {

@@ -37,7 +37,10 @@ pub(super) fn spawn(
     match unsafe { fork() }.context("forking")? {
         ForkResult::Child => {
             let mut report_end = File::from(report_end);
-            let Err(error) = become_process(process, stdio, prepare, &mut report_end);
+            let mut unsent_header: &[u8] = &[0; 8];
+            let Err(error) =
+                become_process(process, stdio, prepare, &mut report_end, &mut unsent_header);
+            let _ = report_end.write_all(unsent_header);
             let _ = report_end.write_all(format!("{error:#}").as_bytes());
             // SAFETY: ends the child at once, without running the parent's exit handlers.
             unsafe { libc::_exit(128) }
@@ -73,6 +76,7 @@ fn become_process(
     stdio: &Stdio<'_>,
     prepare: impl FnOnce() -> anyhow::Result<()>,
     report: &mut File,
+    unsent_header: &mut &[u8],
 ) -> anyhow::Result<std::convert::Infallible> {
     setsid().context("starting a session")?;
     reset_signals()?;
@@ -98,6 +102,7 @@ fn become_process(
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let program = find_program(process)?;
     report.write_all(&inode.to_le_bytes())?;
+    *unsent_header = &[];
     exec(&program, process)
 }
 

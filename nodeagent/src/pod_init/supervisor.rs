@@ -181,7 +181,10 @@ impl Supervisor {
                 }
             }
             FrameKind::StdinEnd => {
-                if let Some(container) = self.attached_container(id) {
+                if let Some(container) = self.attached_container(id)
+                    && container.spec.stdin == protocol::Stdin::Once
+                    && !container.spec.tty
+                {
                     container.stdin = None;
                 }
             }
