@@ -14,6 +14,7 @@ mod event;
 mod gc;
 mod history;
 mod inventory;
+mod job;
 mod loadbalancer;
 mod mirroring;
 mod namespace;
@@ -62,6 +63,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     replicaset::spawn(&cluster, &shutdown, &mut tasks);
     daemonset::spawn(&cluster, &shutdown, &mut tasks);
     statefulset::spawn(&cluster, &shutdown, &mut tasks);
+    job::spawn(&cluster, &shutdown, &mut tasks);
     deployment::spawn(&cluster, &shutdown, &mut tasks);
     scheduler::spawn(&cluster, &shutdown, &mut tasks);
     node::spawn(&cluster, &shutdown, &mut tasks);

@@ -113,7 +113,14 @@ pub(super) fn plan(
                 waiting.push(service);
             }
         } else if has_finalizer(service) && !is_foreign(service) {
-            used.extend(held(service));
+            let held = held(service);
+            let is_ours = held
+                .iter()
+                .any(|address| pool.iter().any(|range| range.contains(*address)));
+            if answering == Answering::Nobody && !is_ours {
+                continue;
+            }
+            used.extend(held);
             steps.push(Step::Take {
                 service: Arc::clone(service),
             });
@@ -299,5 +306,9 @@ mod tests {
     fn nothing_is_given_while_nobody_would_answer() {
         let pool = AddressRange::parse_list("192.0.2.1").expect("a pool");
         assert!(plan(&[service("new", json!({}), &[])], &pool, Answering::Nobody).is_empty());
+        let changed = service("changed", json!({"type": "ClusterIP"}), &["192.0.2.1"]);
+        assert_eq!(plan(&[changed], &pool, Answering::Nobody).len(), 1);
+        let theirs = service("theirs", json!({"type": "ClusterIP"}), &["192.0.2.7"]);
+        assert!(plan(&[theirs], &pool, Answering::Nobody).is_empty());
     }
 }

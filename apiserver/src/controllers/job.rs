@@ -1,0 +1,134 @@
+//! The job controller: pods that run to completion, each counted exactly once.
+//!
+//! A pod keeps a finalizer until the status says that it is counted; that order is what makes counting exact.
+
+mod count;
+mod index;
+mod plan;
+mod status;
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::claim::{claim, controller_of};
+use super::cluster::Cluster;
+use super::queue::{Next, Queue};
+use super::replicas::{self, PodWrites};
+use super::store::Key;
+use super::write::{Error, Write, perform, perform_all};
+
+const COMPONENT: &str = "job-controller";
+
+/// Adds the controller's observers and its loop.
+pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
+    let queue = Queue::new();
+    let own = Arc::clone(&queue);
+    cluster.jobs.observe(move |old, new| {
+        if let Some(job) = new.or(old) {
+            own.add(Key::of(job.as_ref()));
+        }
+    });
+    replicas::observe_pods(cluster, &queue, "Job", |cluster, pod| {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let mut jobs = cluster.jobs.in_namespace(namespace);
+        jobs.retain(|job| {
+            let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+            selector.is_some_and(|selector| replicas::selects(selector, pod))
+        });
+        jobs.iter().map(|job| Key::of(job.as_ref())).collect()
+    });
+    let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
+    tasks.spawn(async move {
+        cluster.wait_synced().await;
+        let reconcile = |key| reconcile(Arc::clone(&cluster), key);
+        queue.run("job", shutdown.clone(), reconcile).await;
+    });
+}
+
+async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
+    let all = cluster.pods.in_namespace(&key.namespace);
+    let Some(job) = cluster.jobs.get_key(&key) else {
+        release(&cluster, abandoned(&all, &key)).await?;
+        return Ok(Next::OnChange);
+    };
+    let Some(spec) = &job.spec else {
+        return Ok(Next::OnChange);
+    };
+    let selector = spec.selector.clone().unwrap_or_default();
+    let claim = claim(job.as_ref(), &selector, all);
+    perform_all(&cluster.client, &cluster.pods, claim.writes(job.as_ref())).await?;
+    let pods: Vec<Arc<Pod>> = claim.owned.into_iter().chain(claim.adopted).collect();
+    let plan = plan::plan(&plan::Snapshot {
+        job: &job,
+        spec,
+        pods: &pods,
+        now: Timestamp::now(),
+    });
+    apply(&cluster, &job, plan).await
+}
+
+/// The status goes first, so that a pod whose finalizer is gone has certainly been counted.
+async fn apply(cluster: &Cluster, job: &Job, plan: plan::Plan) -> Result<Next, Error> {
+    let plan::Plan {
+        status,
+        released,
+        deleted,
+        created,
+        expired,
+        notices,
+        next,
+    } = plan;
+    if expired == plan::Expired::Now {
+        let write = Write::Delete {
+            key: Key::of(job),
+            uid: job.metadata.uid.clone().unwrap_or_default(),
+            propagation: super::write::Propagation::Foreground,
+        };
+        perform(&cluster.client, &cluster.jobs, write).await?;
+        return Ok(Next::OnChange);
+    }
+    if let Some(status) = status {
+        perform(&cluster.client, &cluster.jobs, Write::ReplaceStatus(status)).await?;
+    }
+    cluster.tell(COMPONENT, job, notices);
+    let freed: Vec<Arc<Pod>> = released
+        .into_iter()
+        .chain(deleted.iter().cloned())
+        .collect();
+    release(cluster, freed).await?;
+    let writes = PodWrites {
+        patched: Vec::new(),
+        created,
+        deleted,
+    };
+    match replicas::apply(cluster, COMPONENT, job, writes).await {
+        Ok(()) => Ok(next),
+        Err(failure) => Err(failure.into_error()),
+    }
+}
+
+async fn release(cluster: &Cluster, pods: Vec<Arc<Pod>>) -> Result<(), Error> {
+    let writes = pods.iter().filter_map(|pod| count::without_finalizer(pod));
+    let writes = writes.map(|write| async move {
+        match perform(&cluster.client, &cluster.pods, write).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    });
+    join_all(writes).await.into_iter().collect()
+}
+
+/// Pods of a Job that is gone: nobody will count them any more.
+fn abandoned(all: &[Arc<Pod>], key: &Key) -> Vec<Arc<Pod>> {
+    let of_job = |pod: &&Arc<Pod>| {
+        controller_of(&pod.metadata)
+            .is_some_and(|owner| owner.kind == "Job" && owner.name == key.name)
+    };
+    all.iter().filter(of_job).cloned().collect()
+}
