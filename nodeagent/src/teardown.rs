@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use crate::cgroup::{self, Cgroups};
 use crate::netlink::Socket;
@@ -36,8 +37,14 @@ fn remove_all(run_dir: &Path) -> Vec<String> {
         data_dir: data_dir.unwrap_or_else(|_| run_dir.to_owned()),
     };
     let mut errors = Vec::new();
+    let alone = Mutex::new(());
     for record in sandbox::records(&paths) {
-        errors.extend(sandbox::end(&paths, &Cgroups::default(), &record.uid));
+        errors.extend(sandbox::end(
+            &paths,
+            &Cgroups::default(),
+            &alone,
+            &record.uid,
+        ));
         sandbox::forget(&paths, &record.uid);
     }
     errors.extend(remove_network());

@@ -95,8 +95,7 @@ impl Workers {
 
 fn remove(host: &Host, uid: &str) {
     host.drop_link(uid);
-    let _one_at_a_time = host.network_lock.lock();
-    for error in sandbox::end(&host.paths, &host.cgroups, uid) {
+    for error in sandbox::end(&host.paths, &host.cgroups, &host.network_lock, uid) {
         tracing::warn!(uid, error, "removing an orphaned pod");
     }
     sandbox::forget(&host.paths, uid);

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::PodSpec;
@@ -66,6 +67,8 @@ pub(crate) struct Order<'a> {
     pub(crate) resolver: &'a files::Resolver,
     /// Addresses for /etc/hosts; the node's own for a pod in the host's network.
     pub(crate) pod_ips: &'a [String],
+    /// Held while the veth is made, so that repair and creation do not meet.
+    pub(crate) network_lock: &'a Mutex<()>,
 }
 
 /// Makes whatever is missing of a pod's sandbox and starts its init. Blocks for a few milliseconds.
@@ -84,6 +87,7 @@ pub(crate) fn make(order: &Order<'_>) -> Result<Init, Error> {
     write_etc(&directory, order)?;
     let link = record.link(paths);
     if let Some(link) = &link {
+        let _one_at_a_time = order.network_lock.lock();
         network::apply::make_pod_link(&mut Socket::open()?, link)?;
     }
     let sandbox = Sandbox {
@@ -149,7 +153,12 @@ pub(crate) fn records(paths: &Paths) -> Vec<Record> {
 }
 
 /// Ends the init and with it every process of the pod, then the pod's netns, veth and cgroups. Blocks.
-pub(crate) fn end(paths: &Paths, cgroups: &Cgroups, uid: &str) -> Vec<String> {
+pub(crate) fn end(
+    paths: &Paths,
+    cgroups: &Cgroups,
+    network_lock: &Mutex<()>,
+    uid: &str,
+) -> Vec<String> {
     const KILL_TIME_MAX: Duration = Duration::from_secs(5);
     if let Some(init) = process::find_init(&paths.pod(uid)) {
         init.kill();
@@ -157,9 +166,12 @@ pub(crate) fn end(paths: &Paths, cgroups: &Cgroups, uid: &str) -> Vec<String> {
     }
     let mut errors = Vec::new();
     let link = network::link_name(uid);
-    let deleted = Socket::open()
-        .map_err(Error::from)
-        .and_then(|mut socket| Ok(network::apply::delete_link(&mut socket, &link)?));
+    let deleted = {
+        let _one_at_a_time = network_lock.lock();
+        Socket::open()
+            .map_err(Error::from)
+            .and_then(|mut socket| Ok(network::apply::delete_link(&mut socket, &link)?))
+    };
     errors.extend(deleted.err().map(|error| error.to_string()));
     errors.extend(
         netns::release(&paths.netns(uid))

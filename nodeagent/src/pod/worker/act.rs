@@ -130,12 +130,9 @@ impl Worker {
                 record: &record,
                 resolver: &host.resolver(),
                 pod_ips: &pod_ips,
+                network_lock: &host.network_lock,
             };
-            let made = {
-                let _one_at_a_time = host.network_lock.lock();
-                sandbox::make(&order)
-            };
-            let result = made
+            let result = sandbox::make(&order)
                 .map(collect_later)
                 .map_err(|error| format!("{:#}", anyhow::Error::from(error)));
             let _ = mailbox.send(Message::SandboxMade(result));
@@ -152,10 +149,7 @@ impl Worker {
         self.host.drop_link(&self.identity.uid);
         let (host, uid, mailbox) = (self.host.clone(), self.identity.uid.clone(), self.tell());
         tokio::task::spawn_blocking(move || {
-            let errors = {
-                let _one_at_a_time = host.network_lock.lock();
-                sandbox::end(&host.paths, &host.cgroups, &uid)
-            };
+            let errors = sandbox::end(&host.paths, &host.cgroups, &host.network_lock, &uid);
             let _ = mailbox.send(Message::SandboxEnded(errors));
         });
     }
