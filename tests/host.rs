@@ -31,9 +31,10 @@ fn trace_of(world: &World) -> String {
 #[test]
 fn up_leaves_the_host_as_it_was_and_finds_its_data_again() {
     let mut world = World::new(1);
+    world.nodes[0].netns.sh("nft add table inet foreign");
     world.nodes[0]
         .netns
-        .sh("nft add table inet foreign { chain input { type filter hook input priority 0; } }");
+        .sh("nft add chain inet foreign input { type filter hook input priority 0 ; }");
     let before = trace_of(&world);
     let kubia = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/kubia.yaml");
     for round in 1..=2 {
@@ -99,7 +100,7 @@ fn what_stands_in_the_way_is_one_line_with_a_hint() {
         &world,
         &["up", "-f", &manifest.to_string_lossy()],
         2,
-        "line 4",
+        "line 3",
     );
     world.nodes[0].start(&["up"]);
     world.wait_for_api();
