@@ -114,13 +114,20 @@ async fn apply(cluster: &Cluster, refused: &Refused, step: Step) -> Result<(), E
             .remove(uid)
     };
     match step {
-        Step::Give { service, addresses } => {
+        Step::Give {
+            service,
+            addresses,
+            ignored,
+        } => {
             told(service.metadata.uid.as_deref().unwrap_or_default());
             let tell = |notice| cluster.recorder.record(COMPONENT, service.as_ref(), notice);
             tell(Notice::normal(
                 "EnsuringLoadBalancer",
                 "Ensuring load balancer",
             ));
+            if let Some(ignored) = ignored {
+                tell(Notice::warning("LoadBalancerIPIgnored", ignored));
+            }
             if let Some(finalizers) = plan::with_finalizer(&service) {
                 set_finalizers(cluster, &service, finalizers).await?;
             }

@@ -22,6 +22,8 @@ pub(super) enum Step {
     Give {
         service: Arc<Service>,
         addresses: Vec<IpAddr>,
+        /// What was asked for and cannot be had here.
+        ignored: Option<String>,
     },
     /// The addresses are free again once this is done.
     Take {
@@ -135,14 +137,19 @@ pub(super) fn plan(
             .creation_timestamp
             .as_ref()
             .map(|time| time.0);
-        (requested(service).is_none(), created)
+        (requested_of(service, pool).is_none(), created)
     });
     for service in waiting {
         let service = Arc::clone(service);
         match choose(&service, pool, &used) {
             Ok(addresses) => {
                 used.extend(&addresses);
-                steps.push(Step::Give { service, addresses });
+                let ignored = ignored(&service, pool);
+                steps.push(Step::Give {
+                    service,
+                    addresses,
+                    ignored,
+                });
             }
             Err(why) => steps.push(Step::Refuse { service, why }),
         }
@@ -155,11 +162,25 @@ fn requested(service: &Service) -> Option<&str> {
     Some(requested).filter(|requested| !requested.is_empty())
 }
 
+/// The requested address, if it is one that the pool has.
+fn requested_of(service: &Service, pool: &[AddressRange]) -> Option<IpAddr> {
+    let address: IpAddr = requested(service)?.parse().ok()?;
+    pool.iter()
+        .any(|range| range.contains(address))
+        .then_some(address)
+}
+
+fn ignored(service: &Service, pool: &[AddressRange]) -> Option<String> {
+    let requested = requested(service)?;
+    requested_of(service, pool)
+        .is_none()
+        .then(|| format!("spec.loadBalancerIP {requested:?} is ignored: it is not in the pool"))
+}
+
 fn is_satisfied(service: &Service, held: &[IpAddr], pool: &[AddressRange]) -> bool {
     let in_pool = |address: &IpAddr| pool.iter().any(|range| range.contains(*address));
-    let as_requested = requested(service)
-        .and_then(|requested| requested.parse().ok())
-        .is_none_or(|requested: IpAddr| held.contains(&requested));
+    let as_requested =
+        requested_of(service, pool).is_none_or(|requested| held.contains(&requested));
     !held.is_empty() && held.iter().all(in_pool) && as_requested && has_finalizer(service)
 }
 
@@ -169,13 +190,7 @@ fn choose(
     used: &BTreeSet<IpAddr>,
 ) -> Result<Vec<IpAddr>, String> {
     let mut chosen: Vec<IpAddr> = Vec::new();
-    if let Some(text) = requested(service) {
-        let address: IpAddr = text
-            .parse()
-            .map_err(|_| format!("requested IP {text:?} is not an IP address"))?;
-        if !pool.iter().any(|range| range.contains(address)) {
-            return Err(format!("requested IP {address} is not in the pool"));
-        }
+    if let Some(address) = requested_of(service, pool) {
         if used.contains(&address) {
             return Err(format!("requested IP {address} is already in use"));
         }
@@ -230,10 +245,15 @@ mod tests {
         let seen: Vec<String> = steps
             .iter()
             .map(|step| match step {
-                Step::Give { service, addresses } => {
+                Step::Give {
+                    service,
+                    addresses,
+                    ignored,
+                } => {
                     let addresses: Vec<String> =
                         addresses.iter().map(ToString::to_string).collect();
-                    format!("{} {}", name(service), addresses.join(","))
+                    let ignored = ignored.as_ref().map_or("", |_| " instead");
+                    format!("{} {}{ignored}", name(service), addresses.join(","))
                 }
                 Step::Take { service } => format!("{} free", name(service)),
                 Step::Refuse { service, why } => format!("{} {why}", name(service)),
@@ -264,10 +284,8 @@ mod tests {
         let wants = |ip: &str| service("wants", json!({"loadBalancerIP": ip}), &[]);
         let kept = service("kept", json!({}), &["192.0.2.1"]);
         check(&[wants("192.0.2.3")], &["wants 192.0.2.3"]);
-        check(
-            &[wants("192.0.2.9")],
-            &["wants requested IP 192.0.2.9 is not in the pool"],
-        );
+        check(&[wants("192.0.2.9")], &["wants 192.0.2.1 instead"]);
+        check(&[wants("anything")], &["wants 192.0.2.1 instead"]);
         check(
             &[kept, wants("192.0.2.1")],
             &["wants requested IP 192.0.2.1 is already in use"],
