@@ -80,7 +80,7 @@ async fn agent(world: &World, answer: &'static str) -> (u16, tokio::task::JoinHa
         .authority
         .issue(&crate::pki::Role::NodeServer {
             node: "node-1".into(),
-            names: vec!["127.0.0.1".into()],
+            names: vec!["node-1".into()],
         });
     let (chain, key) = identity.expect("a certificate").chain().expect("a chain");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
