@@ -6,6 +6,7 @@
 mod addresses;
 mod claim;
 mod cluster;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod endpoints;
@@ -29,6 +30,7 @@ mod scheduler;
 mod selection;
 mod selector;
 mod serviceaccount;
+mod servicecidr;
 mod statefulset;
 mod store;
 mod template;
@@ -64,6 +66,8 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     daemonset::spawn(&cluster, &shutdown, &mut tasks);
     statefulset::spawn(&cluster, &shutdown, &mut tasks);
     job::spawn(&cluster, &shutdown, &mut tasks);
+    cronjob::spawn(&cluster, &shutdown, &mut tasks);
+    servicecidr::spawn(&cluster, &shutdown, &mut tasks);
     deployment::spawn(&cluster, &shutdown, &mut tasks);
     scheduler::spawn(&cluster, &shutdown, &mut tasks);
     node::spawn(&cluster, &shutdown, &mut tasks);

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::task::JoinSet;
@@ -31,6 +32,7 @@ pub(super) struct Cluster {
     pub(super) deployments: Store<Deployment>,
     pub(super) endpoint_slices: Store<EndpointSlice>,
     pub(super) endpoints: Store<Endpoints>,
+    pub(super) ip_addresses: Store<IPAddress>,
     pub(super) jobs: Store<Job>,
     pub(super) leases: Store<Lease>,
     pub(super) namespaces: Store<Namespace>,
@@ -38,6 +40,7 @@ pub(super) struct Cluster {
     pub(super) pods: Store<Pod>,
     pub(super) replica_sets: Store<ReplicaSet>,
     pub(super) service_accounts: Store<ServiceAccount>,
+    pub(super) service_cidrs: Store<ServiceCIDR>,
     pub(super) services: Store<Service>,
     pub(super) stateful_sets: Store<StatefulSet>,
 }
@@ -60,6 +63,7 @@ impl Cluster {
             deployments: Store::new(),
             endpoint_slices: Store::new(),
             endpoints: Store::new(),
+            ip_addresses: Store::new(),
             jobs: Store::new(),
             leases: Store::new(),
             namespaces: Store::new(),
@@ -67,6 +71,7 @@ impl Cluster {
             pods: Store::new(),
             replica_sets: Store::new(),
             service_accounts: Store::new(),
+            service_cidrs: Store::new(),
             services: Store::new(),
             stateful_sets: Store::new(),
         };
@@ -94,6 +99,7 @@ impl Cluster {
         self.deployments.wait_synced().await;
         self.endpoint_slices.wait_synced().await;
         self.endpoints.wait_synced().await;
+        self.ip_addresses.wait_synced().await;
         self.jobs.wait_synced().await;
         self.leases.wait_synced().await;
         self.namespaces.wait_synced().await;
@@ -101,6 +107,7 @@ impl Cluster {
         self.pods.wait_synced().await;
         self.replica_sets.wait_synced().await;
         self.service_accounts.wait_synced().await;
+        self.service_cidrs.wait_synced().await;
         self.services.wait_synced().await;
         self.stateful_sets.wait_synced().await;
     }
@@ -140,6 +147,7 @@ impl Reflectors {
             tasks,
         );
         reflect(cluster, |c| &c.endpoints, everything(), shutdown, tasks);
+        reflect(cluster, |c| &c.ip_addresses, everything(), shutdown, tasks);
         reflect(cluster, |c| &c.jobs, everything(), shutdown, tasks);
         let heartbeats = everything().fields("metadata.namespace=kube-node-lease");
         reflect(cluster, |c| &c.leases, heartbeats, shutdown, tasks);
@@ -154,6 +162,7 @@ impl Reflectors {
             shutdown,
             tasks,
         );
+        reflect(cluster, |c| &c.service_cidrs, everything(), shutdown, tasks);
         reflect(cluster, |c| &c.services, everything(), shutdown, tasks);
         reflect(cluster, |c| &c.stateful_sets, everything(), shutdown, tasks);
     }

@@ -64,13 +64,14 @@ struct Graph {
 }
 
 /// Kinds whose full objects the controllers keep anyway.
-const TYPED: [&str; 14] = [
+const TYPED: [&str; 16] = [
     "ControllerRevision",
     "CronJob",
     "DaemonSet",
     "Deployment",
     "EndpointSlice",
     "Endpoints",
+    "IPAddress",
     "Job",
     "Namespace",
     "Node",
@@ -78,6 +79,7 @@ const TYPED: [&str; 14] = [
     "ReplicaSet",
     "ServiceAccount",
     "Service",
+    "ServiceCIDR",
     "StatefulSet",
 ];
 
@@ -115,12 +117,14 @@ impl Inventory {
         self.tap(&cluster.deployments);
         self.tap(&cluster.endpoint_slices);
         self.tap(&cluster.endpoints);
+        self.tap(&cluster.ip_addresses);
         self.tap(&cluster.jobs);
         self.tap(&cluster.namespaces);
         self.tap(&cluster.nodes);
         self.tap(&cluster.pods);
         self.tap(&cluster.replica_sets);
         self.tap(&cluster.service_accounts);
+        self.tap(&cluster.service_cidrs);
         self.tap(&cluster.services);
         self.tap(&cluster.stateful_sets);
         for kind in watchable().filter(|kind| !TYPED.contains(&kind.kind)) {
