@@ -8,6 +8,8 @@ pub mod expression;
 #[cfg(test)]
 mod golden;
 pub mod increment;
+#[cfg(test)]
+mod increment_test;
 pub mod ruleset;
 pub mod skeleton;
 pub mod statement;

@@ -11,6 +11,8 @@ mod frontend;
 mod key;
 mod planner;
 mod policy;
+#[cfg(test)]
+mod properties;
 mod service;
 mod settings;
 mod warning;

@@ -45,7 +45,11 @@ pub struct Planner {
     claimants: BTreeMap<FrontendKey, BTreeSet<Arc<ServiceKey>>>,
     cluster_ip_owners: BTreeMap<IpAddr, BTreeSet<Arc<ServiceKey>>>,
     load_balancer_ip_owners: BTreeMap<IpAddr, BTreeSet<Arc<ServiceKey>>>,
+    health_check_owners: BTreeMap<u16, BTreeSet<Arc<ServiceKey>>>,
     hairpin_uses: BTreeMap<Hairpin, usize>,
+    /// Services with warnings of their own, and frontends that several Services claim.
+    troubled: BTreeSet<Arc<ServiceKey>>,
+    contested: BTreeSet<FrontendKey>,
     plan: Plan,
     before: Before,
 }
@@ -108,17 +112,20 @@ impl Planner {
     /// What the plan had to leave out.
     #[must_use]
     pub fn warnings(&self) -> Vec<Warning> {
-        let mut warnings: BTreeSet<Warning> = self
-            .services
-            .values()
+        let troubled = self
+            .troubled
+            .iter()
+            .filter_map(|key| self.services.get(key));
+        let mut warnings: BTreeSet<Warning> = troubled
             .flat_map(|service| service.warnings.iter().cloned())
             .collect();
-        for (frontend, claimants) in self.claimants.iter().filter(|(_, all)| all.len() > 1) {
+        for frontend in &self.contested {
             let Some(holder) = self.plan.frontends.get(frontend) else {
                 continue;
             };
             let holder = &holder.service_port.service;
-            let losers = claimants.iter().filter(|service| *service != holder);
+            let claimants = self.claimants.get(frontend).into_iter().flatten();
+            let losers = claimants.filter(|service| *service != holder);
             warnings.extend(losers.map(|service| Warning::FrontendTaken {
                 service: service.clone(),
                 frontend: *frontend,
@@ -159,14 +166,16 @@ impl Planner {
         if old == new {
             return;
         }
+        if new.warnings.is_empty() {
+            self.troubled.remove(key);
+        } else {
+            self.troubled.insert(key.clone());
+        }
         self.replace_frontends(key, &old, &new);
         self.replace_addresses(key, &old, &new);
         self.replace_hairpins(&old, &new);
         self.replace_affinities(&old, &new);
-        if let Some((port, _)) = &old.health_check {
-            self.plan.health_checks.remove(port);
-        }
-        self.plan.health_checks.extend(new.health_check);
+        self.replace_health_checks(key, &old, &new);
     }
 
     fn replace_frontends(&mut self, key: &Arc<ServiceKey>, old: &ServicePlan, new: &ServicePlan) {
@@ -191,7 +200,13 @@ impl Planner {
 
     /// Gives a frontend to the claimant with the strongest kind, then the first name.
     fn settle_frontend(&mut self, key: FrontendKey) {
-        let claimants = self.claimants.get(&key).into_iter().flatten();
+        let claimants = self.claimants.get(&key);
+        if claimants.is_some_and(|all| all.len() > 1) {
+            self.contested.insert(key);
+        } else {
+            self.contested.remove(&key);
+        }
+        let claimants = claimants.into_iter().flatten();
         let claims =
             claimants.filter_map(|service| self.services.get(service)?.frontends.get(&key));
         let winner = claims.min_by_key(|frontend| frontend.kind).cloned();
@@ -233,6 +248,34 @@ impl Planner {
             let owner = owner.and_then(|owner| self.services.get(&owner));
             let announced = owner.and_then(|owner| owner.load_balancer_ips.get(address).cloned());
             put(&mut self.plan.load_balancer_ips, *address, announced);
+        }
+    }
+
+    fn replace_health_checks(
+        &mut self,
+        key: &Arc<ServiceKey>,
+        old: &ServicePlan,
+        new: &ServicePlan,
+    ) {
+        let port = |plan: &ServicePlan| plan.health_check.as_ref().map(|(port, _)| *port);
+        if let Some(port) = port(old) {
+            withdraw(&mut self.health_check_owners, port, key);
+        }
+        if let Some(port) = port(new) {
+            self.health_check_owners
+                .entry(port)
+                .or_default()
+                .insert(key.clone());
+        }
+        for port in [port(old), port(new)].into_iter().flatten() {
+            let owner = first(&self.health_check_owners, &port);
+            let owner = owner.and_then(|owner| self.services.get(&owner));
+            let check = owner.and_then(|owner| owner.health_check.clone());
+            put(
+                &mut self.plan.health_checks,
+                port,
+                check.map(|(_, check)| check),
+            );
         }
     }
 
