@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use knarr_apiserver::{Config, Server, User, pki::Role};
+use knarr_apiserver::{Config, OpenError, Server, User, pki::Role, storage};
 use knarr_netproxy::NodePortAddresses;
 use kube::Client;
 use tokio::{
@@ -63,19 +63,13 @@ pub(crate) async fn open_api(settings: &Settings, ranges: &Ranges) -> Result<Api
     Ok(Api { server, listener })
 }
 
-fn explain_open(error: knarr_apiserver::OpenError) -> anyhow::Error {
-    let in_use = matches!(
-        error,
-        knarr_apiserver::OpenError::Store(knarr_apiserver::storage::OpenError::Locked(_))
-    );
-    let error = anyhow::Error::new(error).context("cannot open the data directory");
-    if in_use {
-        return error.context(
-            Failure::new(Code::InUse, "another knarr holds this data")
-                .hint("stop it first, or choose another --data-dir"),
-        );
+fn explain_open(error: OpenError) -> anyhow::Error {
+    match error {
+        OpenError::Store(storage::OpenError::Locked(_)) => Failure::new(Code::InUse, error)
+            .hint("stop it first, or choose another --data-dir")
+            .into(),
+        error => anyhow::Error::new(error).context("cannot open the data directory"),
     }
-    error
 }
 
 fn listen(settings: &Settings) -> Result<TcpListener> {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::network::fnv1a;
 
@@ -10,6 +11,9 @@ use crate::network::fnv1a;
 const V1_CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 const V2_CONTROLLERS: &str = "+memory +cpu +pids";
 const MOUNT: &str = "/sys/fs/cgroup";
+/// Killing is asynchronous; a healthy kernel is done within milliseconds.
+const REAP_TIME_MAX: Duration = Duration::from_secs(3);
+const REAP_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// What can go wrong with a cgroup.
 #[derive(Debug, thiserror::Error)]
@@ -207,10 +211,22 @@ fn remove_tree(path: &Path) -> Result<(), Error> {
             remove_tree(&entry.path())?;
         }
     }
-    match fs::remove_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::Remove(path.to_owned(), error))
+    remove_empty(path)
+}
+
+/// A killed process leaves its cgroup only once it is reaped, which is its parent's business.
+fn remove_empty(path: &Path) -> Result<(), Error> {
+    let deadline = Instant::now() + REAP_TIME_MAX;
+    loop {
+        match fs::remove_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error)
+                if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
+            {
+                std::thread::sleep(REAP_POLL_INTERVAL);
+            }
+            Err(error) => return Err(Error::Remove(path.to_owned(), error)),
+            Ok(()) => return Ok(()),
         }
-        _ => Ok(()),
     }
 }

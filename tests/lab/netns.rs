@@ -47,6 +47,8 @@ impl Netns {
             thread: Some(thread),
         };
         netns.sh("ip link set lo up");
+        // Addresses that are still being checked for duplicates would appear later, by themselves.
+        netns.sh("sysctl -qw net.ipv6.conf.default.accept_dad=0");
         netns
     }
 
