@@ -110,7 +110,8 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
         pods: &cluster.pods.in_namespace(&key.namespace),
         now: Timestamp::now(),
     });
-    apply(&cluster, &deployment, plan).await
+    // Whole objects are in flight here, too many bytes for every queue entry to hold.
+    Box::pin(apply(&cluster, &deployment, plan)).await
 }
 
 async fn apply(

@@ -231,11 +231,16 @@ mod tests {
         let leaving = range("a", "10.7.0.0/28", held.clone(), gone);
         check(
             &leaving,
-            &[leaving.clone()],
+            std::slice::from_ref(&leaving),
             &["10.7.0.5"],
             json!("Terminating"),
         );
-        check(&leaving, &[leaving.clone()], &["10.8.0.5"], json!(null));
+        check(
+            &leaving,
+            std::slice::from_ref(&leaving),
+            &["10.8.0.5"],
+            json!(null),
+        );
         let wider = range("b", "10.7.0.0/16", held, None);
         check(
             &leaving,

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::Request;
 use kube::{Client, Resource, ResourceExt};
@@ -303,14 +302,5 @@ fn patching() -> PatchParams {
     PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
-    }
-}
-
-/// Metadata of an object to be created under a name the server completes.
-pub(super) fn generated(namespace: &str, prefix: String) -> ObjectMeta {
-    ObjectMeta {
-        namespace: Some(namespace.to_owned()),
-        generate_name: Some(prefix),
-        ..ObjectMeta::default()
     }
 }

@@ -83,14 +83,13 @@ pub(super) fn plan(
     Plan { writes, notices }
 }
 
+/// What each slice is to hold, by family and ports.
+type Wanted = BTreeMap<(&'static str, PortKey), (Vec<EndpointPort>, Vec<Endpoint>)>;
+
 type PortKey = Vec<(String, String, i32, Option<String>)>;
 
-fn wanted(
-    source: &Endpoints,
-    notices: &mut Vec<Notice>,
-) -> BTreeMap<(&'static str, PortKey), (Vec<EndpointPort>, Vec<Endpoint>)> {
-    let mut wanted: BTreeMap<(&'static str, PortKey), (Vec<EndpointPort>, Vec<Endpoint>)> =
-        BTreeMap::new();
+fn wanted(source: &Endpoints, notices: &mut Vec<Notice>) -> Wanted {
+    let mut wanted = Wanted::new();
     let name = source.metadata.name.as_deref().unwrap_or_default();
     let namespace = source.metadata.namespace.as_deref().unwrap_or_default();
     for subset in source.subsets.iter().flatten() {
@@ -299,7 +298,7 @@ mod tests {
         let plain = endpoints(json!({}), subsets.clone());
         check(&plain, Some(&service(json!({"app": "x"}))), json!([]));
         check(&plain, None, json!([]));
-        let skipped = endpoints(json!({"labels": {SKIP_LABEL: "true"}}), subsets.clone());
+        let skipped = endpoints(json!({"labels": {SKIP_LABEL: "true"}}), subsets);
         check(&skipped, Some(&service(json!(null))), json!([]));
         let slices = check(
             &plain,

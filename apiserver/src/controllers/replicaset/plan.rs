@@ -102,7 +102,7 @@ pub(super) fn plan_status(
         available_replicas: Some(available).filter(|count| *count > 0),
         terminating_replicas: Some(i32::try_from(leaving.count()).unwrap_or(i32::MAX)),
         observed_generation: set.metadata.generation,
-        conditions: conditions(old.conditions.clone(), failed, snapshot.now),
+        conditions: conditions(old.conditions, failed, snapshot.now),
     };
     let next = soonest.map_or(Next::OnChange, Next::After);
     if set.status.as_ref() == Some(&status) {

@@ -136,7 +136,7 @@ mod tests {
         ];
         for order in [
             vec![first.clone(), second.clone()],
-            vec![second.clone(), first.clone()],
+            vec![second, first.clone()],
         ] {
             let sorted = deletion_order(order, &related, now);
             assert_eq!(sorted[0].metadata.name, first.metadata.name, "{first:?}");
