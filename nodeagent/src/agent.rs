@@ -24,6 +24,7 @@ use crate::host::{Host, Parts};
 use crate::node::Description;
 use crate::paths::{self, Paths};
 use crate::pod::sandbox;
+use crate::server::{self, Server};
 use crate::services::Services;
 use crate::{ipam, netns, node, sysctl};
 
@@ -97,6 +98,11 @@ async fn run_parts(client: Client, config: Config) -> Result<(), Error> {
         );
     }
     let capacity = node::capacity();
+    let server = match serving {
+        Some(identity) => listen(&identity, port).await,
+        None => None,
+    };
+    let port = server.as_ref().map_or(port, Server::port);
     let mut description = Description {
         name: node_name.clone(),
         addresses: node_ips,
@@ -143,22 +149,19 @@ async fn run_parts(client: Client, config: Config) -> Result<(), Error> {
     ));
     parts.spawn(wires::keep(host.clone(), monitor, peers));
     parts.spawn(pods::follow(host.clone()));
-    if let Some(identity) = serving {
-        parts.spawn(serve(host, identity, port));
+    if let Some(server) = server {
+        parts.spawn(server.serve(host));
     }
     parts.join_next().await;
     Err(Error::Ended)
 }
 
 /// A server that cannot start takes logs and exec away, not the pods.
-async fn serve(host: Arc<Host>, identity: ServingIdentity, port: u16) {
-    if let Err(error) = crate::server::serve(host, identity, port).await {
-        tracing::error!(
-            error = format!("{:#}", anyhow::Error::from(error)),
-            "logs and exec are not served"
-        );
-    }
-    std::future::pending().await
+async fn listen(identity: &ServingIdentity, port: u16) -> Option<Server> {
+    server::listen(identity, port)
+        .await
+        .inspect_err(|error| tracing::error!(?error, "logs and exec are not served"))
+        .ok()
 }
 
 async fn follow_services(services: Services, client: Client) {

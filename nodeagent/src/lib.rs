@@ -19,6 +19,7 @@ mod process;
 mod protocol;
 mod server;
 mod services;
+mod spdy;
 mod sysctl;
 mod teardown;
 

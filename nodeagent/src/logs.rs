@@ -1,16 +1,14 @@
 //! Reads logs in the CRI format: which lines, and how a client wants to see them. Writes nothing.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+mod reader;
 
 use jiff::Timestamp;
+
+pub(crate) use reader::Reader;
 
 /// Which lines a client wants, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Wish {
-    pub(crate) tail_lines: Option<u64>,
     pub(crate) since: Option<Timestamp>,
     pub(crate) timestamps: bool,
     pub(crate) limit_bytes: Option<u64>,
@@ -117,92 +115,6 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// A log file that is read while it grows and is rotated.
-#[derive(Debug)]
-pub(crate) struct Reader {
-    path: PathBuf,
-    file: File,
-}
-
-impl Reader {
-    /// Opens a log where its last `tail_lines` lines begin.
-    pub(crate) fn open(path: &Path, tail_lines: Option<u64>) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        if let Some(lines) = tail_lines {
-            let start = tail_start(&mut file, lines)?;
-            file.seek(SeekFrom::Start(start))?;
-        }
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-        })
-    }
-
-    /// Reads what there is; nothing means the end for now.
-    pub(crate) fn read(&mut self) -> io::Result<Vec<u8>> {
-        const CHUNK_BYTES: u64 = 64 * 1024;
-        let mut bytes = Vec::new();
-        (&mut self.file).take(CHUNK_BYTES).read_to_end(&mut bytes)?;
-        if bytes.is_empty() && self.was_rotated() {
-            self.file = File::open(&self.path)?;
-            (&mut self.file).take(CHUNK_BYTES).read_to_end(&mut bytes)?;
-        }
-        Ok(bytes)
-    }
-
-    fn was_rotated(&self) -> bool {
-        let inode =
-            |metadata: io::Result<std::fs::Metadata>| metadata.ok().map(|found| found.ino());
-        let named = inode(std::fs::metadata(&self.path));
-        named.is_some() && named != inode(self.file.metadata())
-    }
-}
-
-/// Where the last `lines` whole lines begin; partial entries belong to the line they end in.
-fn tail_start(file: &mut File, lines: u64) -> io::Result<u64> {
-    const BLOCK_BYTES: u64 = 32 * 1024;
-    let end = file.metadata()?.len();
-    let (mut start, mut tail) = (end, Vec::new());
-    loop {
-        if let Some(at) = nth_line_from_end(&tail, lines, start == 0) {
-            return Ok(start + at as u64);
-        }
-        if start == 0 {
-            return Ok(0);
-        }
-        let length = start.min(BLOCK_BYTES);
-        start -= length;
-        file.seek(SeekFrom::Start(start))?;
-        let mut block = Vec::new();
-        (&mut *file).take(length).read_to_end(&mut block)?;
-        block.extend_from_slice(&tail);
-        tail = block;
-    }
-}
-
-/// Where the n-th full line from the end begins in `bytes`, if that is sure.
-fn nth_line_from_end(bytes: &[u8], lines: u64, is_whole_file: bool) -> Option<usize> {
-    if lines == 0 {
-        return Some(bytes.len());
-    }
-    let mut starts = Vec::new();
-    let (mut at, mut open) = (0, false);
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        if !open {
-            starts.push(at);
-        }
-        open = Entry::parse(line).is_some_and(|entry| entry.is_partial);
-        at += line.len();
-    }
-    let wanted = usize::try_from(lines).ok()?;
-    // The first line of a block may begin before it.
-    let sure = if is_whole_file { 0 } else { 1 };
-    if starts.len() >= wanted + sure {
-        return starts.get(starts.len() - wanted).copied();
-    }
-    is_whole_file.then_some(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,20 +164,5 @@ mod tests {
             },
             "2026-01-01T00:00:00.1Z one\n2026-01-01T00:00:01.2Z two\n2026-01-01T00:00:02.4Z three\n",
         );
-    }
-
-    #[test]
-    fn the_tail_counts_whole_lines() {
-        let path = std::env::temp_dir().join(format!("knarr-tail-{}", std::process::id()));
-        std::fs::write(&path, LOG.replace("garbage\n", "")).unwrap();
-        let tail = |lines| {
-            let bytes = Reader::open(&path, Some(lines)).unwrap().read().unwrap();
-            String::from_utf8(Filter::new(Wish::default()).push(&bytes)).unwrap()
-        };
-        assert_eq!(tail(0), "");
-        assert_eq!(tail(1), "three\n");
-        assert_eq!(tail(2), "two\nthree\n");
-        assert_eq!(tail(9), "one\ntwo\nthree\n");
-        std::fs::remove_file(path).unwrap();
     }
 }

@@ -72,6 +72,18 @@ pub(crate) fn enter_or_make<T: Send + 'static>(
     })
 }
 
+/// Runs `inside` in the netns held at `path`.
+pub(crate) fn within<T: Send + 'static>(
+    path: &Path,
+    inside: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let path = path.to_owned();
+    on_own_thread(move || {
+        enter(&path)?;
+        Ok(inside())
+    })
+}
+
 /// Whether a netns is held at `path`.
 pub(crate) fn is_held(path: &Path) -> bool {
     nix::sys::statfs::statfs(path).is_ok_and(|found| found.filesystem_type() == NSFS)

@@ -1,20 +1,25 @@
-//! The agent's HTTPS server on the kubelet's paths: logs, exec, attach. Believes only clients of the cluster's CA.
+//! The agent's HTTPS server on the kubelet's paths: logs, exec, attach, port-forward. Serves the API server and administrators only.
 
+mod access;
 mod attach;
 mod channel;
 mod exec;
 mod logs;
+mod port_forward;
 mod query;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use axum::extract::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::StatusCode;
-use axum::routing::get;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
+use axum::routing::any;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -26,7 +31,15 @@ use crate::agent::ServingIdentity;
 use crate::host::Host;
 use crate::paths::Paths;
 use crate::pod::sandbox::{self, Record};
-use crate::protocol::{STATE, State};
+use crate::protocol::{Run, STATE, State};
+
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// A client that has not sent its request's headers by then is cut off.
+const HEADER_TIME_MAX: Duration = Duration::from_secs(15);
+/// Pause after a failed accept, for want of file descriptors mostly.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What the kubelet takes at once.
+const MESSAGE_BYTES_MAX: usize = 32 << 20;
 
 /// What keeps the server from starting.
 #[derive(Debug, thiserror::Error)]
@@ -44,27 +57,59 @@ pub(crate) enum Error {
 /// An answer that is not what was asked for: a status and a sentence, as the kubelet gives.
 pub(crate) type Refusal = (StatusCode, String);
 
-/// Listens and serves until dropped.
-pub(crate) async fn serve(
-    host: Arc<Host>,
-    identity: ServingIdentity,
+/// A server that listens and does not serve yet.
+pub(crate) struct Server {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
     port: u16,
-) -> Result<(), Error> {
-    let acceptor = acceptor(&identity)?;
-    let listener = listen(port)
-        .await
-        .map_err(|error| Error::Listen(port, error))?;
-    let router = router(host);
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            continue;
-        };
-        tokio::spawn(serve_connection(stream, acceptor.clone(), router.clone()));
+}
+
+/// Listens on `port`, or on any other if that one is taken.
+pub(crate) async fn listen(identity: &ServingIdentity, port: u16) -> Result<Server, Error> {
+    let acceptor = acceptor(identity)?;
+    let listener = match bind(port).await {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => bind(0).await,
+        other => other,
+    };
+    let listener = listener.map_err(|error| Error::Listen(port, error))?;
+    let port = listener
+        .local_addr()
+        .map_err(|error| Error::Listen(port, error))?
+        .port();
+    Ok(Server {
+        listener,
+        acceptor,
+        port,
+    })
+}
+
+impl Server {
+    /// The port that was to be had.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Serves until dropped.
+    pub(crate) async fn serve(self, host: Arc<Host>) {
+        let (router, refusal) = (router(host), refusal());
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let (router, refusal) = (router.clone(), refusal.clone());
+                    let acceptor = self.acceptor.clone();
+                    tokio::spawn(serve_connection(stream, acceptor, router, refusal));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection to the agent");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
     }
 }
 
-async fn listen(port: u16) -> io::Result<TcpListener> {
+/// A kernel without IPv6 has no wildcard for both families.
+async fn bind(port: u16) -> io::Result<TcpListener> {
     match TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
             TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await
@@ -73,14 +118,28 @@ async fn listen(port: u16) -> io::Result<TcpListener> {
     }
 }
 
-async fn serve_connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
-    let Ok(stream) = acceptor.accept(stream).await else {
+async fn serve_connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    router: Router,
+    refusal: Router,
+) {
+    // A connection without it works, only slower.
+    let _ = stream.set_nodelay(true);
+    let accepted = tokio::time::timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await;
+    let Ok(Ok(stream)) = accepted else {
         return;
     };
-    let service = TowerToHyperService::new(router);
-    let builder = Builder::new(TokioExecutor::new());
-    let served = builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+    let certificates = stream.get_ref().1.peer_certificates();
+    let is_let_in = certificates
+        .and_then(<[_]>::first)
+        .is_some_and(|certificate| access::is_let_in(certificate));
+    let service = TowerToHyperService::new(if is_let_in { router } else { refusal });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "a connection to the agent");
@@ -109,17 +168,22 @@ fn acceptor(identity: &ServingIdentity) -> Result<TlsAcceptor, Error> {
 
 fn router(host: Arc<Host>) -> Router {
     Router::new()
-        .route("/healthz", get(async || "ok"))
+        .route("/healthz", any(async || "ok"))
         .route(
             "/containerLogs/{namespace}/{pod}/{container}",
-            get(logs::answer),
+            any(logs::answer),
         )
-        .route("/exec/{namespace}/{pod}/{container}", get(exec::answer))
-        .route("/attach/{namespace}/{pod}/{container}", get(attach::answer))
+        .route("/exec/{namespace}/{pod}/{container}", any(exec::answer))
+        .route("/attach/{namespace}/{pod}/{container}", any(attach::answer))
+        .route("/portForward/{namespace}/{pod}", any(port_forward::answer))
         .with_state(host)
 }
 
-/// The path parameters of every stream.
+fn refusal() -> Router {
+    Router::new().fallback(async || (StatusCode::FORBIDDEN, "Forbidden"))
+}
+
+/// The path parameters of every stream of a container.
 pub(crate) type Address = axum::extract::Path<(String, String, String)>;
 
 /// A pod on this node, with what its init last said.
@@ -128,23 +192,59 @@ struct Found {
     state: State,
 }
 
+impl Found {
+    fn running(&self, container: &str) -> Result<&Run, Refusal> {
+        let history = self.state.containers.get(container);
+        history
+            .map(|history| &history.current)
+            .filter(|run| run.ended.is_none())
+            .ok_or_else(|| {
+                let message = format!("container not found ({container:?})");
+                (StatusCode::INTERNAL_SERVER_ERROR, message)
+            })
+    }
+}
+
 fn find(paths: &Paths, namespace: &str, pod: &str) -> Result<Found, Refusal> {
     let records = sandbox::records(paths).into_iter();
     let record = records
         .filter(|record| record.namespace == namespace && record.name == pod)
-        .max_by_key(|record| record.started_ns);
-    let Some(record) = record else {
-        return Err((
-            StatusCode::NOT_FOUND,
-            format!("pod \"{pod}_{namespace}\" not found"),
-        ));
-    };
-    let text = std::fs::read(paths.pod(&record.uid).join(STATE)).unwrap_or_default();
-    let state = serde_json::from_slice(&text).unwrap_or_default();
+        .max_by_key(|record| record.started_ns)
+        .ok_or_else(|| (StatusCode::NOT_FOUND, "pod does not exist".to_owned()))?;
+    let state = state(paths, &record.uid);
     Ok(Found { record, state })
 }
 
-fn not_running(container: &str, pod: &str) -> Refusal {
-    let message = format!("container {container:?} in pod {pod:?} is not running");
-    (StatusCode::BAD_REQUEST, message)
+fn state(paths: &Paths, pod_uid: &str) -> State {
+    let text = std::fs::read(paths.pod(pod_uid).join(STATE)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+/// The upgrade that a client asks for, and the protocol of ours that it speaks.
+fn upgraded<const N: usize>(
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    protocols: [&'static str; N],
+) -> Result<(WebSocketUpgrade, String), Refusal> {
+    let upgrade = upgrade.map_err(|rejection| {
+        let message = format!("only WebSocket is spoken here: {}", rejection.body_text());
+        (StatusCode::BAD_REQUEST, message)
+    })?;
+    let upgrade = upgrade
+        .protocols(protocols)
+        .max_message_size(MESSAGE_BYTES_MAX)
+        .max_frame_size(MESSAGE_BYTES_MAX);
+    let protocol = upgrade
+        .selected_protocol()
+        .and_then(|protocol| protocol.to_str().ok())
+        .map(str::to_owned);
+    match protocol {
+        Some(protocol) => Ok((upgrade, protocol)),
+        None => Err((
+            StatusCode::BAD_REQUEST,
+            format!(
+                "one of these subprotocols is required: {}",
+                protocols.join(", ")
+            ),
+        )),
+    }
 }

@@ -4,12 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::extract::ws::WebSocket;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{RawQuery, State as Shared, WebSocketUpgrade};
 use axum::response::Response;
 
 use super::channel::{self, Channel, Input};
+use super::exec::Wants;
 use super::query::Query;
-use super::{Address, Refusal, find, not_running};
+use super::{Address, Refusal, find, upgraded};
 use crate::host::Host;
 use crate::pod::link;
 use crate::protocol::{self, Event, FrameKind, Request};
@@ -19,24 +21,19 @@ pub(super) async fn answer(
     Shared(host): Shared<Arc<Host>>,
     axum::extract::Path((namespace, pod, container)): Address,
     RawQuery(query): RawQuery,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
-    let query = Query::parse(query.as_deref());
+    let wants = Wants::of(&Query::parse(query.as_deref()));
     let found = find(&host.paths, &namespace, &pod)?;
-    let history = found.state.containers.get(&container);
-    if history.is_none_or(|history| history.current.ended.is_some()) {
-        return Err(not_running(&container, &pod));
-    }
-    let takes_stdin = query.says("stdin") || query.says("input");
+    found.running(&container)?;
+    let (upgrade, _) = upgraded(upgrade, channel::PROTOCOLS)?;
     let directory = host.paths.pod(&found.record.uid);
-    Ok(upgrade
-        .protocols(channel::PROTOCOLS)
-        .on_upgrade(async move |socket| {
-            run(socket, &directory, &container, takes_stdin).await;
-        }))
+    Ok(upgrade.on_upgrade(async move |socket| {
+        run(socket, &directory, &container, wants).await;
+    }))
 }
 
-async fn run(socket: WebSocket, directory: &Path, container: &str, takes_stdin: bool) {
+async fn run(socket: WebSocket, directory: &Path, container: &str, wants: Wants) {
     let (mut sender, mut receiver) = channel::split(socket);
     let begun = async {
         let (mut reader, mut writer) = link::connect(directory).await?;
@@ -55,7 +52,7 @@ async fn run(socket: WebSocket, directory: &Path, container: &str, takes_stdin: 
     loop {
         let sent = tokio::select! {
             frame = reader.frame() => match frame {
-                Ok(frame) => match show(&mut sender, &frame).await {
+                Ok(frame) => match show(&mut sender, &frame, wants).await {
                     Shown::More => Ok(()),
                     Shown::Ended => return sender.finish(&channel::exit_status(0)).await,
                     Shown::Left => return,
@@ -63,8 +60,8 @@ async fn run(socket: WebSocket, directory: &Path, container: &str, takes_stdin: 
                 Err(_) => return sender.finish(&channel::exit_status(0)).await,
             },
             input = receiver.next() => match input {
-                Input::Stdin(bytes) if takes_stdin => writer.send_stdin(&bytes).await,
-                Input::StdinEnd if takes_stdin => writer.send_stdin(&[]).await,
+                Input::Stdin(bytes) if wants.stdin => writer.send_stdin(&bytes).await,
+                Input::StdinEnd if wants.stdin => writer.send_stdin(&[]).await,
                 Input::Stdin(_) | Input::StdinEnd => Ok(()),
                 Input::Resize { width, height } => {
                     let container = container.to_owned();
@@ -86,17 +83,19 @@ enum Shown {
     Left,
 }
 
-async fn show(sender: &mut channel::Sender, frame: &protocol::Frame) -> Shown {
+async fn show(sender: &mut channel::Sender, frame: &protocol::Frame, wants: Wants) -> Shown {
     let channel = match frame.kind {
-        FrameKind::Stdout => Channel::Stdout,
-        FrameKind::Stderr => Channel::Stderr,
+        FrameKind::Stdout if wants.stdout => Channel::Stdout,
+        FrameKind::Stderr if wants.stderr => Channel::Stderr,
         FrameKind::Message => {
             return match protocol::decode(&frame.payload) {
                 Ok(Event::ExecEnded { .. }) => Shown::Ended,
                 _ => Shown::More,
             };
         }
-        FrameKind::Stdin | FrameKind::StdinEnd => return Shown::More,
+        FrameKind::Stdout | FrameKind::Stderr | FrameKind::Stdin | FrameKind::StdinEnd => {
+            return Shown::More;
+        }
     };
     match sender.send(channel, &frame.payload).await {
         Ok(()) => Shown::More,

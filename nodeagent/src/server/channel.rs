@@ -63,14 +63,22 @@ impl Sender {
     pub(super) async fn finish(mut self, status: &Value) {
         let text = status.to_string();
         if self.send(Channel::Error, text.as_bytes()).await.is_ok() {
-            let frame = CloseFrame {
-                code: close_code::NORMAL,
-                reason: Utf8Bytes::from_static(""),
-            };
-            let _ = self.sink.send(Message::Close(Some(frame))).await;
-            let _ = self.sink.flush().await;
+            let _ = self.sink.send(closing()).await;
         }
     }
+
+    /// Asks whether the client is still there.
+    pub(super) async fn ping(&mut self) -> Result<(), axum::Error> {
+        self.sink.send(Message::Ping(Bytes::new())).await
+    }
+}
+
+/// The end that clients take for a good one.
+pub(super) fn closing() -> Message {
+    Message::Close(Some(CloseFrame {
+        code: close_code::NORMAL,
+        reason: Utf8Bytes::from_static(""),
+    }))
 }
 
 impl Receiver {
