@@ -1,9 +1,14 @@
 //! Who is asking: from certificates and tokens to users. What a user may do is not decided here.
 
+use std::collections::BTreeMap;
+
 use http::HeaderMap;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::tokens::Tokens;
+use crate::{
+    accounts::{Accounts, Bearer},
+    tokens::Tokens,
+};
 
 /// An authenticated identity; a request extension.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,26 +16,32 @@ pub struct User {
     pub name: String,
     pub uid: String,
     pub groups: Vec<String>,
+    pub extra: BTreeMap<String, Vec<String>>,
 }
+
+/// The group of everybody whose credentials were good.
+pub(crate) const AUTHENTICATED: &str = "system:authenticated";
+/// The group of everybody who gave no credentials.
+pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
 
 impl User {
     /// What requests without credentials are, where those are let in.
     pub fn anonymous() -> Self {
         User {
             name: "system:anonymous".into(),
-            uid: String::new(),
-            groups: vec!["system:unauthenticated".into()],
+            groups: vec![UNAUTHENTICATED.into()],
+            ..User::default()
         }
     }
 
     /// An authenticated user in `groups`, and in `system:authenticated` as all are.
     pub fn new(name: impl Into<String>, groups: &[&str]) -> Self {
         let mut groups: Vec<String> = groups.iter().map(|&g| g.to_owned()).collect();
-        groups.push("system:authenticated".into());
+        groups.push(AUTHENTICATED.into());
         User {
             name: name.into(),
-            uid: String::new(),
             groups,
+            ..User::default()
         }
     }
 }
@@ -38,29 +49,25 @@ impl User {
 /// Tells who sent a request from the connection's certificate and the request's headers.
 pub struct Authenticator {
     tokens: Tokens,
+    pub(crate) accounts: Accounts,
 }
 
 /// The credentials given are nobody's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unauthorized;
 
-/// Paths that answer without credentials; the last two check secrets of their own.
-const OPEN_PATHS: &[&str] = &[
-    "/livez",
-    "/readyz",
-    "/healthz",
-    "/version",
-    "/cacerts",
-    "/knarr/v1/join",
-];
+/// Paths that answer without credentials.
+const OPEN_PATHS: &[&str] = &["/livez", "/readyz", "/healthz", "/version"];
+/// Paths that check a secret of their own.
+const JOIN_PATHS: &[&str] = &["/cacerts", "/knarr/v1/join"];
 
 impl Authenticator {
-    pub fn new(tokens: Tokens) -> Self {
-        Authenticator { tokens }
+    pub(crate) fn new(tokens: Tokens, accounts: Accounts) -> Self {
+        Authenticator { tokens, accounts }
     }
 
     /// A certificate goes before a token, as in Kubernetes.
-    pub fn user(
+    pub(crate) fn user(
         &self,
         path: &str,
         certificate: Option<&User>,
@@ -69,21 +76,35 @@ impl Authenticator {
         if let Some(user) = certificate {
             return Ok(user.clone());
         }
-        if let Some(token) = bearer(headers)
-            && let Some(user) = self.tokens.user(token)
-        {
-            return Ok(user);
+        if is_below(JOIN_PATHS, path) {
+            return Ok(User::anonymous());
         }
-        if is_open(path) {
+        if let Some(token) = bearer(headers) {
+            let bearer = self.bearer(token, &[self.accounts.audience()]);
+            return bearer.map(|bearer| bearer.user).ok_or(Unauthorized);
+        }
+        if is_below(OPEN_PATHS, path) {
             return Ok(User::anonymous());
         }
         Err(Unauthorized)
     }
+
+    /// Who bears `token`, if it is good for one of `audiences`.
+    pub(crate) fn bearer(&self, token: &str, audiences: &[&str]) -> Option<Bearer> {
+        if let Some(user) = self.tokens.user(token) {
+            return Some(Bearer {
+                user,
+                audiences: audiences.iter().map(|&a| a.to_owned()).collect(),
+            });
+        }
+        let now_seconds = jiff::Timestamp::now().as_second();
+        self.accounts.bearer(token, audiences, now_seconds)
+    }
 }
 
-fn is_open(path: &str) -> bool {
-    OPEN_PATHS.iter().any(|open| {
-        path.strip_prefix(open)
+fn is_below(paths: &[&str], path: &str) -> bool {
+    paths.iter().any(|parent| {
+        path.strip_prefix(parent)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
 }

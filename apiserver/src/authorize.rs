@@ -1,5 +1,8 @@
 //! What a user may do: Roles, ClusterRoles and their bindings, compiled once for every change of them.
 
+mod escalation;
+mod graph;
+mod node;
 mod policy;
 mod rule;
 
@@ -12,8 +15,10 @@ use knarr_api::kinds::{
     Kind,
     rbac::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING},
 };
+use serde_json::Value;
 
-use self::policy::Policy;
+pub(crate) use self::node::node_of;
+use self::{graph::Graph, policy::Policy, rule::Rule};
 use crate::{
     User,
     storage::{Revision, Store},
@@ -32,6 +37,8 @@ pub enum Action<'a> {
         namespace: &'a str,
         /// Empty where the request names no object.
         name: &'a str,
+        /// Of a list or a watch, as it was sent.
+        field_selector: &'a str,
     },
     Path {
         verb: &'a str,
@@ -39,10 +46,13 @@ pub enum Action<'a> {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     Allowed,
-    Denied,
+    /// The reason is empty where there is no more to say than that nothing allows it.
+    Denied {
+        reason: String,
+    },
 }
 
 /// The group that nothing is forbidden to, whatever the roles say.
@@ -54,6 +64,7 @@ static KINDS: [&Kind; 4] = [&ROLE, &ROLE_BINDING, &CLUSTER_ROLE, &CLUSTER_ROLE_B
 /// Judges by what the store holds.
 pub struct Authorizer {
     store: Store,
+    graph: Graph,
     compiled: RwLock<(Revisions, Arc<Policy>)>,
 }
 
@@ -62,14 +73,44 @@ type Revisions = [Revision; KINDS.len()];
 impl Authorizer {
     pub fn new(store: Store) -> Self {
         let compiled = RwLock::new(compile(&store));
-        Authorizer { store, compiled }
+        Authorizer {
+            graph: Graph::new(store.clone()),
+            store,
+            compiled,
+        }
     }
 
     pub fn authorize(&self, user: &User, action: &Action<'_>) -> Decision {
         if user.groups.iter().any(|group| group == MASTERS) {
             return Decision::Allowed;
         }
-        self.policy().decide(user, action)
+        let refused = match node_of(user) {
+            Some(node) => node::decide(&self.graph, node, action),
+            None => Err(String::new()),
+        };
+        let Err(reason) = refused else {
+            return Decision::Allowed;
+        };
+        if self.policy().allows(user, action) {
+            Decision::Allowed
+        } else {
+            Decision::Denied { reason }
+        }
+    }
+
+    /// Why a role allows what it allows; empty where it is no role that does.
+    pub(crate) fn reason(&self, user: &User, action: &Action<'_>) -> String {
+        self.policy().reason(user, action).unwrap_or_default()
+    }
+
+    /// The rules of the user's roles in a namespace: those about objects, and those about paths.
+    pub(crate) fn rules(&self, user: &User, namespace: &str) -> (Vec<Value>, Vec<Value>) {
+        let policy = self.policy();
+        let (paths, objects): (Vec<&Rule>, Vec<&Rule>) = policy
+            .rules(user, namespace)
+            .partition(|rule| rule.is_about_paths());
+        let shown = |rules: Vec<&Rule>| rules.into_iter().map(Rule::to_value).collect();
+        (shown(objects), shown(paths))
     }
 
     fn policy(&self) -> Arc<Policy> {
@@ -96,4 +137,12 @@ fn compile(store: &Store) -> (Revisions, Arc<Policy>) {
 
 fn revisions(store: &Store) -> Revisions {
     KINDS.map(|kind| store.kind_revision(kind))
+}
+
+/// The value that a field selector demands of `field`.
+pub(crate) fn exact_field<'a>(selector: &'a str, field: &str) -> Option<&'a str> {
+    selector.split(',').find_map(|requirement| {
+        let rest = requirement.strip_prefix(field)?;
+        rest.strip_prefix("==").or_else(|| rest.strip_prefix('='))
+    })
 }

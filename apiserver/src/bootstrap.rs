@@ -17,9 +17,11 @@ use knarr_api::{
         service::SERVICE,
     },
     meta,
+    value::items,
 };
 use serde_json::{Value, json};
 
+pub(crate) use self::roles::node_rules;
 use crate::{
     allocate,
     config::{Config, first, nth},
@@ -50,6 +52,8 @@ enum Keep {
     AsItIs,
     /// These parts follow the settings.
     Except(&'static [&'static str]),
+    /// The users may add to this list, and take from it only if they say that they keep it themselves.
+    WithMore(&'static str),
 }
 
 struct Wanted {
@@ -248,16 +252,41 @@ fn write(store: &Store, wanted: Wanted) -> Option<Write> {
             object,
         });
     };
-    let Keep::Except(fields) = keep else {
-        return None;
-    };
     let mut present = stored.object();
+    let fields = match keep {
+        Keep::AsItIs => return None,
+        Keep::Except(fields) => fields,
+        Keep::WithMore(list) => {
+            return with_more(key, present, list, &object[list]);
+        }
+    };
     if fields.iter().all(|field| present[*field] == object[*field]) {
         return None;
     }
     for field in fields {
         present[*field] = object[*field].take();
     }
+    Some(Write::Put {
+        key,
+        expect: Expect::Any,
+        object: present,
+    })
+}
+
+/// Adds what is missing from a list, unless the object says that it is not to be kept up to date.
+fn with_more(key: Key, mut present: Value, list: &str, wanted: &Value) -> Option<Write> {
+    let annotations = &present["metadata"]["annotations"];
+    if annotations[roles::AUTOUPDATE] == "false" {
+        return None;
+    }
+    let is_missing = |item: &&Value| !items(&present[list]).contains(item);
+    let missing: Vec<Value> = items(wanted).iter().filter(is_missing).cloned().collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let mut kept = items(&present[list]).to_vec();
+    kept.extend(missing);
+    present[list] = kept.into();
     Some(Write::Put {
         key,
         expect: Expect::Any,

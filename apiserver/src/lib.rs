@@ -2,6 +2,7 @@
 //!
 //! Parts meet here only through requests: controllers, node agents and proxies hold a `kube::Client` and nothing else.
 
+mod accounts;
 pub mod allocate;
 pub mod auth;
 pub mod authorize;
@@ -38,8 +39,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use self::{
-    allocate::Allocator, auth::Authenticator, authorize::Authorizer, pki::Pki, serve::Endpoint,
-    storage::Store, tokens::Tokens,
+    accounts::Accounts, allocate::Allocator, auth::Authenticator, authorize::Authorizer, pki::Pki,
+    serve::Endpoint, storage::Store, tokens::Tokens,
 };
 pub use self::{
     auth::User,
@@ -53,6 +54,7 @@ pub struct State {
     pub config: Config,
     pub store: Store,
     pub allocator: Allocator,
+    pub authenticator: Authenticator,
     pub authorizer: Authorizer,
     pub pki: Pki,
     pub join_token: JoinToken,
@@ -74,7 +76,6 @@ pub struct Server {
     state: Arc<State>,
     router: Router,
     acceptor: TlsAcceptor,
-    authenticator: Arc<Authenticator>,
 }
 
 impl Server {
@@ -93,9 +94,12 @@ impl Server {
         let acceptor = TlsAcceptor::from(Arc::new(pki.server_tls()?));
         let random = |below: u64| rand::rng().random_range(0..below.max(1));
         let allocator = Allocator::new(store.clone(), &config, Box::new(random));
+        let accounts = Accounts::open(store.clone(), &config)?;
+        let authenticator = Authenticator::new(tokens, accounts);
         let state = Arc::new(State {
             config,
             allocator,
+            authenticator,
             authorizer: Authorizer::new(store.clone()),
             store,
             pki,
@@ -105,7 +109,6 @@ impl Server {
             router: routes::router(state.clone()).merge(join::router(state.clone())),
             state,
             acceptor,
-            authenticator: Arc::new(Authenticator::new(tokens)),
         })
     }
 
@@ -133,7 +136,7 @@ impl Server {
     pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
         let endpoint = Endpoint {
             acceptor: self.acceptor.clone(),
-            authenticator: self.authenticator.clone(),
+            state: self.state.clone(),
             router: self.router.clone(),
         };
         serve::serve(endpoint, listener, shutdown).await;

@@ -4,6 +4,7 @@ mod call;
 mod dispatch;
 mod guard;
 mod health;
+mod impersonate;
 mod metrics;
 mod openapi;
 mod plain;
@@ -32,21 +33,25 @@ pub fn router(state: Arc<State>) -> Router {
     Router::new().fallback(serve).with_state(state)
 }
 
-async fn serve(Shared(state): Shared<Arc<State>>, request: Request) -> Response {
+async fn serve(Shared(state): Shared<Arc<State>>, mut request: Request) -> Response {
+    let user = request.extensions_mut().remove::<User>();
+    let user = user.unwrap_or_else(User::anonymous);
+    let user = match impersonate::effective(&state, user, request.headers()) {
+        Ok(user) => user,
+        Err(status) => return respond::failure(&status),
+    };
     let path = request.uri().path();
     let route = path::parse(path);
-    if !matches!(route, Route::Resource(_)) {
-        let user = request.extensions().get::<User>();
-        let user = user.cloned().unwrap_or_else(User::anonymous);
-        if let Err(status) = guard::check_path(&state, &user, request.method(), path) {
-            return respond::failure(&status);
-        }
+    if let Route::Resource(info) = route {
+        return dispatch::resource(state, user, info, request).await;
+    }
+    if let Err(status) = guard::check_path(&state, &user, request.method(), path) {
+        return respond::failure(&status);
     }
     if let Some(response) = discovery::serve(&route, request.headers()) {
         return response;
     }
     match route {
-        Route::Resource(info) => dispatch::resource(state, info, request).await,
         Route::Plain(path) => plain::serve(&state, &path, &request),
         _ => plain::serve(&state, "", &request),
     }

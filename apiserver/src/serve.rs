@@ -19,7 +19,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use crate::auth::{Authenticator, User, certificate_user};
+use crate::{
+    State,
+    auth::{User, certificate_user},
+};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that has not sent its request's headers by then is cut off.
@@ -37,7 +40,7 @@ const KEEPALIVE_SECONDS: u32 = 60;
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     pub acceptor: TlsAcceptor,
-    pub authenticator: Arc<Authenticator>,
+    pub state: Arc<State>,
     pub router: Router,
 }
 
@@ -119,6 +122,7 @@ async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     let path = request.uri().path();
     let user = endpoint
+        .state
         .authenticator
         .user(path, peer.as_deref(), request.headers());
     let Ok(user) = user else {

@@ -6,6 +6,7 @@ mod relay;
 mod reviews;
 mod scale;
 mod stream;
+mod token;
 
 use http::StatusCode;
 use knarr_api::{kinds::Kind, status::Status};
@@ -41,6 +42,7 @@ pub(crate) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
         "binding" => binding::serve(call).await,
         "eviction" => eviction::serve(call, kind).await,
         "attach" | "exec" | "log" | "portforward" => stream::serve(call, kind).await,
+        "token" => token::serve(call, kind).await,
         "proxy" => relay::serve(call, kind).await,
         _ => Err(respond::no_such_resource()),
     }

@@ -15,13 +15,13 @@ use crate::{
 
 /// Static bearer tokens, by hash.
 #[derive(Debug, Default)]
-pub struct Tokens {
+pub(crate) struct Tokens {
     users: HashMap<[u8; 32], User>,
 }
 
 impl Tokens {
     /// Who `token` belongs to.
-    pub fn user(&self, token: &str) -> Option<User> {
+    pub(crate) fn user(&self, token: &str) -> Option<User> {
         // Looking up a hash of the guess tells a guesser nothing about the tokens there are.
         self.users.get(&hash(token)).cloned()
     }

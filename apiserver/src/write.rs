@@ -23,7 +23,7 @@ pub(crate) use patch::{Patch, patch};
 pub(crate) use update::{Proposal, finish_deletion};
 
 use crate::{
-    State, read,
+    State, User, read,
     request::{
         body,
         options::{DryRun, WriteOptions},
@@ -65,6 +65,7 @@ impl Part {
 /// What every step of a write needs.
 pub(crate) struct Writer<'a> {
     pub(crate) state: &'a State,
+    pub(crate) user: &'a User,
     pub(crate) kind: &'static Kind,
     /// Empty for cluster-scoped kinds.
     pub(crate) namespace: &'a str,
@@ -90,6 +91,7 @@ impl<'a> Writer<'a> {
         let manager = options.field_manager.as_deref();
         Writer {
             state: &call.state,
+            user: &call.user,
             kind,
             namespace,
             part,

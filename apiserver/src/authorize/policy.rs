@@ -1,6 +1,6 @@
 //! All roles and bindings, resolved into who is granted which rules where.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use knarr_api::{
     kinds::rbac::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING},
@@ -9,13 +9,14 @@ use knarr_api::{
 };
 use serde_json::Value;
 
-use super::{Action, Decision, rule::Rule};
+use super::{Action, rule::Rule};
 use crate::{User, storage::Store};
 
 /// Everything that is granted.
 #[derive(Debug, Default)]
 pub(super) struct Policy {
     grants: Vec<Grant>,
+    roles: Roles,
 }
 
 #[derive(Debug)]
@@ -23,6 +24,8 @@ struct Grant {
     /// Where it holds; `None` everywhere.
     namespace: Option<String>,
     subjects: Vec<Subject>,
+    /// `RoleBinding "viewers/shop" of ClusterRole "view"`
+    title: String,
     rules: Arc<Vec<Rule>>,
 }
 
@@ -30,6 +33,21 @@ struct Grant {
 enum Subject {
     User(String),
     Group(String),
+    /// A user, with how it reads in a reason.
+    Account {
+        user: String,
+        shown: String,
+    },
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::User(name) => write!(f, "User {name:?}"),
+            Subject::Group(name) => write!(f, "Group {name:?}"),
+            Subject::Account { shown, .. } => write!(f, "ServiceAccount {shown:?}"),
+        }
+    }
 }
 
 /// Roles by namespace (empty for ClusterRoles) and name.
@@ -61,26 +79,57 @@ impl Policy {
             .chain(all(&ROLE_BINDING))
             .filter_map(|binding| grant(&binding, &roles))
             .collect();
-        Policy { grants }
+        Policy { grants, roles }
     }
 
-    pub(super) fn decide(&self, user: &User, action: &Action<'_>) -> Decision {
+    pub(super) fn allows(&self, user: &User, action: &Action<'_>) -> bool {
+        self.granting(user, action).is_some()
+    }
+
+    /// Why the policy allows an action, in Kubernetes' words; `None` if it does not.
+    pub(super) fn reason(&self, user: &User, action: &Action<'_>) -> Option<String> {
+        let (grant, subject) = self.granting(user, action)?;
+        Some(format!("RBAC: allowed by {} to {subject}", grant.title))
+    }
+
+    /// All rules that the user has in a namespace, or everywhere if that is empty.
+    pub(super) fn rules<'a>(
+        &'a self,
+        user: &'a User,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Rule> {
+        self.grants
+            .iter()
+            .filter(move |grant| grant.holds_in(namespace) && grant.subject(user).is_some())
+            .flat_map(|grant| grant.rules.iter())
+    }
+
+    /// The rules of a role; the namespace is empty for a ClusterRole.
+    pub(super) fn role(&self, namespace: &str, name: &str) -> Option<Arc<Vec<Rule>>> {
+        let place = (namespace.to_owned(), name.to_owned());
+        self.roles.get(&place).cloned()
+    }
+
+    fn granting(&self, user: &User, action: &Action<'_>) -> Option<(&Grant, &Subject)> {
         let place = match action {
             Action::Resource { namespace, .. } => *namespace,
             Action::Path { .. } => "",
         };
-        let holds = |grant: &&Grant| grant.namespace.as_deref().is_none_or(|n| n == place);
-        let allowed = self
-            .grants
+        self.grants
             .iter()
-            .filter(holds)
-            .filter(|grant| grant.subjects.iter().any(|subject| subject.is(user)))
-            .any(|grant| grant.rules.iter().any(|rule| rule.allows(action)));
-        if allowed {
-            Decision::Allowed
-        } else {
-            Decision::Denied
-        }
+            .filter(|grant| grant.holds_in(place))
+            .filter_map(|grant| Some((grant, grant.subject(user)?)))
+            .find(|(grant, _)| grant.rules.iter().any(|rule| rule.allows(action)))
+    }
+}
+
+impl Grant {
+    fn holds_in(&self, namespace: &str) -> bool {
+        self.namespace.as_deref().is_none_or(|own| own == namespace)
+    }
+
+    fn subject(&self, user: &User) -> Option<&Subject> {
+        self.subjects.iter().find(|subject| subject.is(user))
     }
 }
 
@@ -92,9 +141,10 @@ impl Subject {
             "Group" => Some(Subject::Group(name.to_owned())),
             "ServiceAccount" => {
                 let namespace = str_of(&subject["namespace"]);
-                Some(Subject::User(format!(
-                    "system:serviceaccount:{namespace}:{name}"
-                )))
+                Some(Subject::Account {
+                    user: format!("system:serviceaccount:{namespace}:{name}"),
+                    shown: format!("{name}/{namespace}"),
+                })
             }
             _ => None,
         }
@@ -102,7 +152,7 @@ impl Subject {
 
     fn is(&self, user: &User) -> bool {
         match self {
-            Subject::User(name) => *name == user.name,
+            Subject::User(name) | Subject::Account { user: name, .. } => *name == user.name,
             Subject::Group(name) => user.groups.contains(name),
         }
     }
@@ -117,7 +167,14 @@ fn grant(binding: &Value, roles: &Roles) -> Option<Grant> {
     };
     let role = str_of(&binding["roleRef"]["name"]);
     let rules = roles.get(&(role_namespace.to_owned(), role.to_owned()))?;
+    let name = meta::name(binding);
+    let title = match own_namespace {
+        "" => format!("ClusterRoleBinding {name:?}"),
+        namespace => format!("RoleBinding {:?}", format!("{name}/{namespace}")),
+    };
+    let role_kind = str_of(&binding["roleRef"]["kind"]);
     Some(Grant {
+        title: format!("{title} of {role_kind} {role:?}"),
         namespace: Some(own_namespace.to_owned()).filter(|n| !n.is_empty()),
         subjects: items(&binding["subjects"])
             .iter()

@@ -1,7 +1,9 @@
 //! One rule of a role, and what it allows.
 
+use std::fmt;
+
 use knarr_api::value::texts;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Action;
 
@@ -38,6 +40,7 @@ impl Rule {
                 subresource,
                 namespace: _,
                 name,
+                field_selector: _,
             } => {
                 has(&self.verbs, verb)
                     && has(&self.groups, group)
@@ -48,6 +51,82 @@ impl Rule {
                 has(&self.verbs, verb) && self.paths.iter().any(|p| is_under(path, p))
             }
         }
+    }
+
+    /// The same as a client reads it.
+    pub(super) fn to_value(&self) -> Value {
+        let Rule {
+            verbs,
+            groups,
+            resources,
+            names,
+            paths,
+        } = self;
+        let mut rule = json!({ "verbs": verbs });
+        for (field, list) in [
+            ("apiGroups", groups),
+            ("resources", resources),
+            ("resourceNames", names),
+            ("nonResourceURLs", paths),
+        ] {
+            if !list.is_empty() {
+                rule[field] = json!(list);
+            }
+        }
+        rule
+    }
+
+    pub(super) fn is_about_paths(&self) -> bool {
+        !self.paths.is_empty()
+    }
+
+    /// The rule taken apart into the smallest things it allows.
+    pub(super) fn permissions(&self) -> Vec<Permission> {
+        let mut permissions = Vec::new();
+        let any_name = [String::new()];
+        let names = if self.names.is_empty() {
+            &any_name[..]
+        } else {
+            &self.names
+        };
+        for verb in &self.verbs {
+            for group in &self.groups {
+                for resource in &self.resources {
+                    permissions.extend(names.iter().map(|name| Permission {
+                        verb: verb.clone(),
+                        target: Target::Resource {
+                            group: group.clone(),
+                            resource: resource.clone(),
+                            name: name.clone(),
+                        },
+                    }));
+                }
+            }
+            permissions.extend(self.paths.iter().map(|path| Permission {
+                verb: verb.clone(),
+                target: Target::Path(path.clone()),
+            }));
+        }
+        permissions
+    }
+
+    /// Whether who has this rule has all of a permission.
+    pub(super) fn grants(&self, permission: &Permission) -> bool {
+        has(&self.verbs, &permission.verb)
+            && match &permission.target {
+                Target::Resource {
+                    group,
+                    resource,
+                    name,
+                } => {
+                    let (resource, subresource) =
+                        resource.split_once('/').unwrap_or((resource, ""));
+                    has(&self.groups, group)
+                        && self.covers(resource, subresource)
+                        && (self.names.is_empty() || self.names.contains(name))
+                }
+                Target::Path(path) => self.paths.iter().any(|p| is_under(path, p)),
+            }
     }
 
     fn covers(&self, resource: &str, subresource: &str) -> bool {
@@ -66,6 +145,45 @@ impl Rule {
     }
 }
 
+/// One verb on one resource, object or path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Permission {
+    pub(super) verb: String,
+    target: Target,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Target {
+    Resource {
+        group: String,
+        /// With its subresource.
+        resource: String,
+        /// Empty for all objects.
+        name: String,
+    },
+    Path(String),
+}
+
+/// `APIGroups:["apps"], Resources:["deployments"]`: the target, without the verb.
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.target {
+            Target::Path(path) => write!(f, "NonResourceURLs:[{path:?}]"),
+            Target::Resource {
+                group,
+                resource,
+                name,
+            } => {
+                write!(f, "APIGroups:[{group:?}], Resources:[{resource:?}]")?;
+                if name.is_empty() {
+                    return Ok(());
+                }
+                write!(f, ", ResourceNames:[{name:?}]")
+            }
+        }
+    }
+}
+
 fn has(list: &[String], wanted: &str) -> bool {
     list.iter().any(|item| item == ANY || item == wanted)
 }
@@ -80,8 +198,6 @@ fn is_under(path: &str, pattern: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -95,6 +211,7 @@ mod tests {
                 subresource,
                 namespace: "default",
                 name,
+                field_selector: "",
             };
             assert_eq!(
                 Rule::read(&rule).allows(&action),

@@ -80,6 +80,7 @@ fn action(text: &str) -> Action<'_> {
         subresource,
         namespace,
         name: "x",
+        field_selector: "",
     }
 }
 
@@ -92,7 +93,8 @@ async fn a_fresh_cluster_has_the_usual_roles() {
     let anonymous = User::anonymous();
     let check = |user, wanted, allowed| world.check(user, wanted, allowed);
     check(&admin, "delete namespaces", true);
-    check(&node, "patch pods/status in default", true);
+    check(&node, "patch pods/status in default", false);
+    check(&node, "create events in default", true);
     check(&node, "watch endpointslices.discovery.k8s.io", true);
     check(&node, "delete namespaces", false);
     check(&node, "create deployments.apps in default", false);

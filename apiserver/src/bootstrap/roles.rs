@@ -1,13 +1,14 @@
 //! The roles and bindings that every cluster starts with, as far as they concern kinds served here.
 
-use knarr_api::kinds::rbac::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING};
+use knarr_api::kinds::rbac::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING};
 use serde_json::{Value, json};
 
 use super::{Keep, Wanted};
 
 const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
-const ALL: &[&str] = &["*"];
+pub(super) const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// Groups and resources that users of a namespace work with.
 const WORKLOADS: &[(&str, &[&str])] = &[
@@ -48,12 +49,38 @@ const WORKLOADS: &[(&str, &[&str])] = &[
     ),
     ("discovery.k8s.io", &["endpointslices"]),
 ];
+/// What of it they also change; the rest is written by controllers and node agents.
+const CHANGEABLE: &[(&str, &[&str])] = &[
+    (
+        "",
+        &[
+            "configmaps",
+            "events",
+            "pods",
+            "serviceaccounts",
+            "services",
+        ],
+    ),
+    (
+        "apps",
+        &[
+            "daemonsets",
+            "deployments",
+            "deployments/rollback",
+            "deployments/scale",
+            "replicasets",
+            "replicasets/scale",
+            "statefulsets",
+            "statefulsets/scale",
+        ],
+    ),
+    ("batch", &["cronjobs", "jobs"]),
+];
 /// What only those see who may also change things.
 const SENSITIVE: &[(&str, &[&str])] = &[(
     "",
     &[
         "pods/attach",
-        "pods/eviction",
         "pods/exec",
         "pods/portforward",
         "pods/proxy",
@@ -62,21 +89,29 @@ const SENSITIVE: &[(&str, &[&str])] = &[(
     ],
 )];
 const RBAC: &[(&str, &[&str])] = &[("rbac.authorization.k8s.io", &["rolebindings", "roles"])];
-const REVIEWS: &[(&str, &[&str])] = &[
+const SELF_REVIEWS: &[(&str, &[&str])] = &[
     (
         "authorization.k8s.io",
         &["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
     ),
     ("authentication.k8s.io", &["selfsubjectreviews"]),
 ];
+const REVIEWS: &[(&str, &[&str])] = &[
+    ("authentication.k8s.io", &["tokenreviews"]),
+    ("authorization.k8s.io", &["subjectaccessreviews"]),
+];
+const HEALTH_PATHS: &[&str] = &["/healthz", "/livez", "/readyz"];
 
 pub(super) fn objects() -> Vec<Wanted> {
-    let mut objects = cluster_roles();
+    let mut objects = users_roles();
+    objects.extend(system_roles());
     objects.extend(bindings());
+    objects.extend(settings());
     objects
 }
 
-fn cluster_roles() -> Vec<Wanted> {
+/// Roles for people: each of the last three gathers what is labelled for it.
+fn users_roles() -> Vec<Wanted> {
     let everything = json!([
         { "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] },
         { "nonResourceURLs": ["*"], "verbs": ["*"] },
@@ -85,78 +120,93 @@ fn cluster_roles() -> Vec<Wanted> {
     view.push(json!({ "apiGroups": [""], "resources": ["namespaces"], "verbs": READ }));
     let mut edit = rules(SENSITIVE, READ);
     edit.extend(rules(SENSITIVE, WRITE));
-    edit.extend(rules(WORKLOADS, WRITE));
+    edit.extend(rules(CHANGEABLE, WRITE));
+    let create = json!({ "apiGroups": [""], "resources": ["pods/eviction", "serviceaccounts/token"], "verbs": ["create"] });
+    edit.push(create);
+    edit.push(
+        json!({ "apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["impersonate"] }),
+    );
     let mut admin = rules(RBAC, READ);
     admin.extend(rules(RBAC, WRITE));
-    let paths = |list: &[&str]| vec![json!({ "nonResourceURLs": list, "verbs": ["get"] })];
+    let local = [("authorization.k8s.io", &["localsubjectaccessreviews"][..])];
+    admin.extend(rules(&local, &["create"]));
     vec![
-        cluster_role("cluster-admin", &[], &[], everything),
-        cluster_role("view", &["edit"], &["view"], view.into()),
-        cluster_role("edit", &["admin"], &["edit"], edit.into()),
-        cluster_role("admin", &[], &["admin"], admin.into()),
-        cluster_role(
-            "system:basic-user",
-            &[],
-            &[],
-            rules(REVIEWS, &["create"]).into(),
-        ),
-        cluster_role(
-            "system:discovery",
-            &[],
-            &[],
-            paths(&[
-                "/api",
-                "/api/*",
-                "/apis",
-                "/apis/*",
-                "/healthz",
-                "/livez",
-                "/openapi",
-                "/openapi/*",
-                "/readyz",
-                "/version",
-                "/version/",
-            ])
-            .into(),
-        ),
-        cluster_role(
-            "system:public-info-viewer",
-            &[],
-            &[],
-            paths(&["/healthz", "/livez", "/readyz", "/version", "/version/"]).into(),
-        ),
-        cluster_role("system:node", &[], &[], node().into()),
+        cluster_role("cluster-admin", None, everything),
+        cluster_role("system:aggregate-to-view", Some("view"), view.into()),
+        cluster_role("system:aggregate-to-edit", Some("edit"), edit.into()),
+        cluster_role("system:aggregate-to-admin", Some("admin"), admin.into()),
+        gathering_role("view", Some("edit")),
+        gathering_role("edit", Some("admin")),
+        gathering_role("admin", None),
     ]
 }
 
-/// What a node agent and a proxy do.
-fn node() -> Vec<Value> {
-    let core_read = [
-        "configmaps",
-        "endpoints",
-        "namespaces",
-        "nodes",
-        "pods",
-        "secrets",
-        "serviceaccounts",
-        "services",
-    ];
-    let core_write = [
-        "events",
-        "nodes",
-        "nodes/status",
-        "pods",
-        "pods/status",
-        "services/status",
-    ];
+/// Roles for parts of the cluster and for everybody.
+fn system_roles() -> Vec<Wanted> {
+    let paths = |lists: &[&[&str]]| {
+        let list: Vec<&str> = lists.iter().copied().flatten().copied().collect();
+        json!([{ "nonResourceURLs": list, "verbs": ["get"] }])
+    };
+    let version = &["/version", "/version/"][..];
+    let discovery = &[
+        "/api",
+        "/api/*",
+        "/apis",
+        "/apis/*",
+        "/openapi",
+        "/openapi/*",
+    ][..];
+    let details = &["/healthz/*", "/livez/*", "/metrics", "/readyz/*"][..];
+    let openid = &["/.well-known/openid-configuration", "/openid/v1/jwks"][..];
+    let system = |name: &str, rules: Value| cluster_role(&format!("system:{name}"), None, rules);
     vec![
-        json!({ "apiGroups": [""], "resources": core_read, "verbs": READ }),
-        json!({ "apiGroups": [""], "resources": core_write, "verbs": ["create", "delete", "get", "patch", "update"] }),
-        json!({ "apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"] }),
-        json!({ "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": READ }),
-        json!({ "apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch", "update"] }),
-        json!({ "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ALL }),
+        system("basic-user", rules(SELF_REVIEWS, &["create"]).into()),
+        system("auth-delegator", rules(REVIEWS, &["create"]).into()),
+        system("discovery", paths(&[discovery, HEALTH_PATHS, version])),
+        system("public-info-viewer", paths(&[HEALTH_PATHS, version])),
+        system("monitoring", paths(&[HEALTH_PATHS, details])),
+        system("service-account-issuer-discovery", paths(&[openid])),
+        system("node", node_rules().into()),
+        system("node-proxier", proxy_rules().into()),
     ]
+}
+
+/// What a node agent does; to which objects is not for roles to say.
+pub(crate) fn node_rules() -> Vec<Value> {
+    let change = ["create", "delete", "get", "patch", "update"];
+    let core = |resources: &[&str], verbs: &[&str]| json!({ "apiGroups": [""], "resources": resources, "verbs": verbs });
+    let mut all = vec![
+        core(&["services"], READ),
+        core(
+            &["nodes"],
+            &["create", "get", "list", "patch", "update", "watch"],
+        ),
+        core(&["nodes/status", "pods/status"], &["patch", "update"]),
+        core(&["pods"], &["create", "delete", "get", "list", "watch"]),
+        core(&["pods/eviction", "serviceaccounts/token"], &["create"]),
+        core(&["configmaps", "secrets"], READ),
+        core(&["serviceaccounts"], &["get"]),
+        json!({ "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": change }),
+    ];
+    all.extend(rules(EVENTS, &["create", "patch", "update"]));
+    all.extend(rules(REVIEWS, &["create"]));
+    all
+}
+
+const EVENTS: &[(&str, &[&str])] = &[("", &["events"]), ("events.k8s.io", &["events"])];
+
+/// What a proxy follows.
+fn proxy_rules() -> Vec<Value> {
+    let mut all = rules(
+        &[
+            ("", &["endpoints", "nodes", "services"]),
+            ("discovery.k8s.io", &["endpointslices"]),
+            ("networking.k8s.io", &["servicecidrs"]),
+        ],
+        READ,
+    );
+    all.extend(rules(EVENTS, &["create", "patch", "update"]));
+    all
 }
 
 fn rules(table: &[(&str, &[&str])], verbs: &[&str]) -> Vec<Value> {
@@ -164,74 +214,105 @@ fn rules(table: &[(&str, &[&str])], verbs: &[&str]) -> Vec<Value> {
     table.iter().map(rule).collect()
 }
 
-/// `feeds` are the roles that gather this one, `gathers` the label by which this one gathers others.
-fn cluster_role(name: &str, feeds: &[&str], gathers: &[&str], rules: Value) -> Wanted {
-    let label = |role: &str| format!("rbac.authorization.k8s.io/aggregate-to-{role}");
+/// The label of a role whose rules `role` gathers.
+fn label(role: &str) -> String {
+    format!("rbac.authorization.k8s.io/aggregate-to-{role}")
+}
+
+/// `feeds` is the role that gathers this one.
+fn cluster_role(name: &str, feeds: Option<&str>, rules: Value) -> Wanted {
     let mut metadata = metadata(name);
-    for role in feeds {
+    if let Some(role) = feeds {
         metadata["labels"][label(role)] = "true".into();
-    }
-    let mut object = json!({ "metadata": metadata, "rules": rules });
-    if let Some(role) = gathers.first() {
-        let selector = json!({ "matchLabels": { label(role): "true" } });
-        object["aggregationRule"] = json!({ "clusterRoleSelectors": [selector] });
     }
     Wanted {
         kind: &CLUSTER_ROLE,
-        keep: Keep::AsItIs,
-        object,
+        keep: Keep::WithMore("rules"),
+        object: json!({ "metadata": metadata, "rules": rules }),
     }
 }
 
+/// A role whose rules are those of others.
+fn gathering_role(name: &str, feeds: Option<&str>) -> Wanted {
+    let mut role = cluster_role(name, feeds, json!([]));
+    let selector = json!({ "matchLabels": { label(name): "true" } });
+    role.object["aggregationRule"] = json!({ "clusterRoleSelectors": [selector] });
+    role
+}
+
 fn bindings() -> Vec<Wanted> {
+    let group = |name: &str| json!([subject("Group", name)]);
+    let everybody = json!([
+        subject("Group", "system:authenticated"),
+        subject("Group", "system:unauthenticated"),
+    ]);
+    // A node's agent and its proxy share an identity.
+    let proxies = json!([
+        subject("User", "system:kube-proxy"),
+        subject("Group", "system:nodes"),
+    ]);
     [
-        ("cluster-admin", "cluster-admin", "system:masters"),
+        ("cluster-admin", group("system:masters")),
+        ("system:basic-user", group("system:authenticated")),
+        ("system:discovery", group("system:authenticated")),
+        ("system:monitoring", group("system:monitoring")),
+        ("system:node", Value::Null),
+        ("system:node-proxier", proxies),
+        ("system:public-info-viewer", everybody),
         (
-            "system:basic-user",
-            "system:basic-user",
-            "system:authenticated",
+            "system:service-account-issuer-discovery",
+            group("system:serviceaccounts"),
         ),
-        (
-            "system:discovery",
-            "system:discovery",
-            "system:authenticated",
-        ),
-        (
-            "system:public-info-viewer",
-            "system:public-info-viewer",
-            "system:authenticated",
-        ),
-        (
-            "system:public-info-viewer:anonymous",
-            "system:public-info-viewer",
-            "system:unauthenticated",
-        ),
-        ("system:node", "system:node", "system:nodes"),
     ]
-    .map(|(name, role, group)| Wanted {
+    .map(|(name, subjects)| Wanted {
         kind: &CLUSTER_ROLE_BINDING,
-        keep: Keep::AsItIs,
-        object: json!({
-            "metadata": metadata(name),
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": role,
-            },
-            "subjects": [{
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "Group",
-                "name": group,
-            }],
-        }),
+        keep: Keep::WithMore("subjects"),
+        object: binding(metadata(name), "ClusterRole", name, subjects),
     })
     .into()
+}
+
+/// Every node reads the cluster's settings.
+fn settings() -> [Wanted; 2] {
+    let name = "knarr:settings";
+    let mut metadata = metadata(name);
+    metadata["namespace"] = "kube-system".into();
+    let rule = json!({ "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["knarr"], "verbs": READ });
+    let role = json!({ "metadata": metadata, "rules": [rule] });
+    let nodes = json!([subject("Group", "system:nodes")]);
+    [
+        Wanted {
+            kind: &ROLE,
+            keep: Keep::WithMore("rules"),
+            object: role,
+        },
+        Wanted {
+            kind: &ROLE_BINDING,
+            keep: Keep::WithMore("subjects"),
+            object: binding(metadata, "Role", name, nodes),
+        },
+    ]
+}
+
+fn binding(metadata: Value, kind: &str, role: &str, subjects: Value) -> Value {
+    let mut binding = json!({
+        "metadata": metadata,
+        "roleRef": { "apiGroup": GROUP, "kind": kind, "name": role },
+    });
+    if subjects.is_array() {
+        binding["subjects"] = subjects;
+    }
+    binding
+}
+
+fn subject(kind: &str, name: &str) -> Value {
+    json!({ "apiGroup": GROUP, "kind": kind, "name": name })
 }
 
 fn metadata(name: &str) -> Value {
     json!({
         "name": name,
         "labels": { "kubernetes.io/bootstrapping": "rbac-defaults" },
-        "annotations": { "rbac.authorization.kubernetes.io/autoupdate": "true" },
+        "annotations": { AUTOUPDATE: "true" },
     })
 }

@@ -31,6 +31,14 @@ const VIRTUAL: &[Virtual] = &[
         scope: Scope::Cluster,
     },
     Virtual {
+        group: "authentication.k8s.io",
+        version: "v1",
+        kind: "TokenReview",
+        plural: "tokenreviews",
+        singular: "tokenreview",
+        scope: Scope::Cluster,
+    },
+    Virtual {
         group: "authorization.k8s.io",
         version: "v1",
         kind: "LocalSubjectAccessReview",

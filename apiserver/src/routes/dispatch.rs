@@ -18,17 +18,21 @@ use crate::{
     subresources, watch, write,
 };
 
-pub(super) async fn resource(state: Arc<State>, info: RequestInfo, request: Request) -> Response {
+pub(super) async fn resource(
+    state: Arc<State>,
+    user: User,
+    info: RequestInfo,
+    request: Request,
+) -> Response {
     let started = Instant::now();
     let (parts, content) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let Some(verb) = info.verb(&parts.method, &query) else {
         return respond::failure(&respond::method_not_allowed());
     };
-    let user = parts.extensions.get::<User>().cloned();
     let mut call = Call {
         state,
-        user: user.unwrap_or_else(User::anonymous),
+        user,
         verb,
         info,
         query,

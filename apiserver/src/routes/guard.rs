@@ -6,7 +6,7 @@ use knarr_api::status::{Details, Status};
 use super::Call;
 use crate::{
     State, User,
-    authorize::{Action, Decision},
+    authorize::{Action, Decision, exact_field},
     request::Verb,
 };
 
@@ -20,49 +20,84 @@ pub(super) fn check(call: &Call) -> Result<(), Status> {
     } else {
         call.verb.name()
     };
+    let field_selector = match call.verb {
+        Verb::List | Verb::Watch => call.query.text("fieldSelector").unwrap_or_default(),
+        _ => "",
+    };
+    let name = match info.name.as_str() {
+        "" => exact_field(field_selector, "metadata.name").unwrap_or_default(),
+        name => name,
+    };
     let action = Action::Resource {
         verb,
         group: &info.group,
         resource: &info.resource,
         subresource: &info.subresource,
         namespace: &info.namespace,
-        name: &info.name,
+        name,
+        field_selector,
     };
-    match call.state.authorizer.authorize(&call.user, &action) {
+    check_action(&call.state, &call.user, &action)
+}
+
+/// Refuses what a user may not do.
+pub(super) fn check_action(state: &State, user: &User, action: &Action<'_>) -> Result<(), Status> {
+    match state.authorizer.authorize(user, action) {
         Decision::Allowed => Ok(()),
-        Decision::Denied => Err(forbidden(call, verb)),
+        Decision::Denied { reason } => Err(forbidden(user, action, &reason)),
     }
 }
 
-fn forbidden(call: &Call, verb: &str) -> Status {
-    let info = &call.info;
-    let qualified = match info.group.as_str() {
-        "" => info.resource.clone(),
-        group => format!("{}.{group}", info.resource),
+fn forbidden(user: &User, action: &Action<'_>, reason: &str) -> Status {
+    let user = &user.name;
+    let reason = match reason {
+        "" => String::new(),
+        reason => format!(": {reason}"),
     };
-    let subject = match info.name.as_str() {
-        "" => qualified,
-        name => format!("{qualified} \"{name}\""),
-    };
-    let resource = match info.subresource.as_str() {
-        "" => info.resource.clone(),
-        subresource => format!("{}/{subresource}", info.resource),
-    };
-    let place = match info.namespace.as_str() {
-        "" => "at the cluster scope".to_owned(),
-        namespace => format!("in the namespace \"{namespace}\""),
-    };
-    let message = format!(
-        "{subject} is forbidden: User \"{}\" cannot {verb} resource \"{resource}\" \
-         in API group \"{}\" {place}",
-        call.user.name, info.group
-    );
-    Status::failure(403, "Forbidden", message).with_details(Details {
-        name: info.name.clone(),
-        group: info.group.clone(),
-        kind: info.resource.clone(),
-        ..Details::default()
-    })
+    let refused = |message| Status::failure(403, "Forbidden", message);
+    match *action {
+        Action::Path { verb, path } => {
+            let message =
+                format!("forbidden: User \"{user}\" cannot {verb} path \"{path}\"{reason}");
+            refused(message).with_details(Details::default())
+        }
+        Action::Resource {
+            verb,
+            group,
+            resource,
+            subresource,
+            namespace,
+            name,
+            field_selector: _,
+        } => {
+            let qualified = match group {
+                "" => resource.to_owned(),
+                group => format!("{resource}.{group}"),
+            };
+            let subject = match name {
+                "" => qualified,
+                name => format!("{qualified} \"{name}\""),
+            };
+            let below = match subresource {
+                "" => resource.to_owned(),
+                subresource => format!("{resource}/{subresource}"),
+            };
+            let place = match namespace {
+                "" => "at the cluster scope".to_owned(),
+                namespace => format!("in the namespace \"{namespace}\""),
+            };
+            let message = format!(
+                "{subject} is forbidden: User \"{user}\" cannot {verb} resource \"{below}\" \
+                 in API group \"{group}\" {place}{reason}"
+            );
+            refused(message).with_details(Details {
+                name: name.to_owned(),
+                group: group.to_owned(),
+                kind: resource.to_owned(),
+                ..Details::default()
+            })
+        }
+    }
 }
 
 /// Refuses a request for another path that its user may not make.
@@ -74,12 +109,5 @@ pub(super) fn check_path(
 ) -> Result<(), Status> {
     let verb = method.as_str().to_ascii_lowercase();
     let action = Action::Path { verb: &verb, path };
-    match state.authorizer.authorize(user, &action) {
-        Decision::Allowed => Ok(()),
-        Decision::Denied => {
-            let user = &user.name;
-            let message = format!("forbidden: User \"{user}\" cannot {verb} path \"{path}\"");
-            Err(Status::failure(403, "Forbidden", message).with_details(Details::default()))
-        }
-    }
+    check_action(state, user, &action)
 }

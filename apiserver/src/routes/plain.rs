@@ -9,6 +9,7 @@ use super::{health, metrics, openapi};
 use crate::{State, discovery, respond};
 
 const PATHS: &[&str] = &[
+    "/.well-known/openid-configuration",
     "/api",
     "/api/v1",
     "/apis",
@@ -17,6 +18,7 @@ const PATHS: &[&str] = &[
     "/metrics",
     "/openapi/v2",
     "/openapi/v3",
+    "/openid/v1/jwks",
     "/readyz",
     "/version",
 ];
@@ -30,6 +32,10 @@ pub(super) fn serve(state: &State, path: &str, request: &Request) -> Response {
     match segments.as_slice() {
         [""] => json_response(&json!({"paths": PATHS})),
         ["version"] => json_response(&discovery::version()),
+        [".well-known", "openid-configuration"] => {
+            json_response(&state.authenticator.accounts.openid_configuration())
+        }
+        ["openid", "v1", "jwks"] => json_response(&state.authenticator.accounts.keys()),
         ["metrics"] => metrics::serve(state),
         ["openapi", rest @ ..] => openapi::serve(rest, request.headers()),
         [kind @ ("healthz" | "livez" | "readyz"), rest @ ..] => {

@@ -1,5 +1,6 @@
 //! Requests to the router and what comes back, without sockets.
 
+mod access;
 mod deletes;
 mod reads;
 mod streams;

@@ -3,7 +3,6 @@
 use http::StatusCode;
 use knarr_api::{
     decode::Target,
-    kinds,
     status::Status,
     value::{str_of, texts},
 };
@@ -12,7 +11,8 @@ use serde_json::{Value, json};
 use super::binding;
 use crate::{
     State, User,
-    authorize::{Action, Decision},
+    accounts::Bearer,
+    authorize::{self, Action, Decision},
     discovery::Virtual,
     request::{Verb, body},
     respond::{self, Reply},
@@ -52,6 +52,7 @@ fn status(call: &Call, review: &Virtual, spec: &Value) -> Result<Value, Status> 
     let state = &call.state;
     match review.kind {
         "SelfSubjectReview" => Ok(json!({"userInfo": user_info(&call.user)})),
+        "TokenReview" => token(state, spec),
         "SelfSubjectAccessReview" => access(state, &call.user, spec),
         "SubjectAccessReview" => access(state, &subject(spec)?, spec),
         "LocalSubjectAccessReview" => {
@@ -68,12 +69,46 @@ fn status(call: &Call, review: &Virtual, spec: &Value) -> Result<Value, Status> 
 }
 
 fn user_info(user: &User) -> Value {
-    let User { name, uid, groups } = user;
+    let User {
+        name,
+        uid,
+        groups,
+        extra,
+    } = user;
     let mut info = json!({"username": name, "groups": groups});
+    if !extra.is_empty() {
+        info["extra"] = json!(extra);
+    }
     if !uid.is_empty() {
         info["uid"] = uid.as_str().into();
     }
     info
+}
+
+/// Who bears the token that is asked about.
+fn token(state: &State, spec: &Value) -> Result<Value, Status> {
+    let token = str_of(&spec["token"]);
+    if token.is_empty() {
+        return Err(Status::bad_request(
+            "token is required for TokenReview in authentication",
+        ));
+    }
+    let mut audiences = texts(&spec["audiences"]);
+    if audiences.is_empty() {
+        audiences.push(state.authenticator.accounts.audience());
+    }
+    Ok(match state.authenticator.bearer(token, &audiences) {
+        Some(Bearer { user, audiences }) => json!({
+            "authenticated": true,
+            "user": user_info(&user),
+            "audiences": audiences,
+        }),
+        None => json!({"user": {}, "error": "invalid bearer token"}),
+    })
+}
+
+fn fields_of(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten()
 }
 
 fn subject(spec: &Value) -> Result<User, Status> {
@@ -83,6 +118,12 @@ fn subject(spec: &Value) -> Result<User, Status> {
         groups: texts(&spec["groups"])
             .into_iter()
             .map(str::to_owned)
+            .collect(),
+        extra: fields_of(&spec["extra"])
+            .map(|(key, values)| {
+                let values = texts(values).into_iter().map(str::to_owned).collect();
+                (key.to_ascii_lowercase(), values)
+            })
             .collect(),
     };
     if user.name.is_empty() && user.groups.is_empty() {
@@ -109,6 +150,7 @@ fn access(state: &State, user: &User, spec: &Value) -> Result<Value, Status> {
             subresource: str_of(&resource["subresource"]),
             namespace: str_of(&resource["namespace"]),
             name: str_of(&resource["name"]),
+            field_selector: str_of(&resource["fieldSelector"]["rawSelector"]),
         }
     } else {
         Action::Path {
@@ -117,35 +159,27 @@ fn access(state: &State, user: &User, spec: &Value) -> Result<Value, Status> {
         }
     };
     Ok(match state.authorizer.authorize(user, &action) {
-        Decision::Allowed => json!({"allowed": true}),
-        Decision::Denied => json!({"allowed": false}),
+        Decision::Allowed => {
+            let reason = state.authorizer.reason(user, &action);
+            with_reason(json!({"allowed": true}), &reason)
+        }
+        Decision::Denied { reason } => with_reason(json!({"allowed": false}), &reason),
     })
 }
 
-/// What of everything served the user may do in a namespace, asked one by one.
-fn rules(state: &State, user: &User, namespace: &str) -> Value {
-    let mut resource_rules: Vec<Value> = Vec::new();
-    for kind in kinds::ALL {
-        let namespace = if kind.is_namespaced() { namespace } else { "" };
-        let allowed = |verb: &&str| {
-            let action = Action::Resource {
-                verb,
-                group: kind.group,
-                resource: kind.plural,
-                subresource: "",
-                namespace,
-                name: "",
-            };
-            state.authorizer.authorize(user, &action) == Decision::Allowed
-        };
-        let verbs: Vec<&str> = kind.verbs.iter().copied().filter(|v| allowed(v)).collect();
-        if !verbs.is_empty() {
-            resource_rules.push(json!({
-                "verbs": verbs,
-                "apiGroups": [kind.group],
-                "resources": [kind.plural],
-            }));
-        }
+fn with_reason(mut status: Value, reason: &str) -> Value {
+    if !reason.is_empty() {
+        status["reason"] = reason.into();
     }
-    json!({"resourceRules": resource_rules, "nonResourceRules": [], "incomplete": false})
+    status
+}
+
+/// What the user's roles allow in a namespace; a node agent may do more than its roles say.
+fn rules(state: &State, user: &User, namespace: &str) -> Value {
+    let (objects, paths) = state.authorizer.rules(user, namespace);
+    json!({
+        "resourceRules": objects,
+        "nonResourceRules": paths,
+        "incomplete": authorize::node_of(user).is_some(),
+    })
 }

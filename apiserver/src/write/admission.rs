@@ -5,6 +5,7 @@ use std::time::Duration;
 use knarr_api::{
     kinds::{
         Kind,
+        lease::LEASE,
         namespace::NAMESPACE,
         node::NODE,
         pod::{POD, admit},
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::metadata;
-use crate::{State, storage::Key};
+use crate::{State, User, authorize::node_of, storage::Key};
 
 /// How long a pod waits for the account that its namespace's controller is about to make.
 const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -26,10 +27,13 @@ const NOT_READY: &str = "node.kubernetes.io/not-ready";
 /// Lets a new object in, with what the server adds to it, or says why not.
 pub(super) async fn admit_create(
     state: &State,
-    kind: &Kind,
+    user: &User,
+    kind: &'static Kind,
     object: &mut Value,
 ) -> Result<(), Status> {
     check_namespace(state, kind, object)?;
+    check_agent(user, kind, object)?;
+    state.authorizer.check_grant(user, kind, object, None)?;
     if std::ptr::eq(kind, &POD) {
         admit_pod(state, object).await?;
     } else if std::ptr::eq(kind, &NODE) {
@@ -64,6 +68,22 @@ fn check_namespace(state: &State, kind: &Kind, object: &Value) -> Result<(), Sta
         }];
     }
     Err(status)
+}
+
+/// A node agent registers itself and its own lease; the path of a create does not say what is created.
+fn check_agent(user: &User, kind: &Kind, object: &Value) -> Result<(), Status> {
+    let name = meta::name(object);
+    let Some(node) = node_of(user).filter(|node| *node != name) else {
+        return Ok(());
+    };
+    let detail = if std::ptr::eq(kind, &NODE) {
+        format!("node {node:?} is not allowed to modify node {name:?}")
+    } else if std::ptr::eq(kind, &LEASE) {
+        "can only access node lease with the same name as the requesting node".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Status::forbidden(kind, name, &detail))
 }
 
 async fn admit_pod(state: &State, pod: &mut Value) -> Result<(), Status> {

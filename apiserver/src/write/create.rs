@@ -54,7 +54,7 @@ impl Writer<'_> {
 
     /// Creates an object whose managedFields are complete.
     pub(super) async fn create_tracked(&mut self, mut object: Value) -> Result<Written, Status> {
-        admission::admit_create(self.state, self.kind, &mut object).await?;
+        admission::admit_create(self.state, self.user, self.kind, &mut object).await?;
         metadata::stamp(&mut object);
         for _ in 0..commit::ATTEMPTS_MAX {
             if let Some(written) = self.try_create(object.clone()).await? {

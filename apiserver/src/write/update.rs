@@ -102,6 +102,9 @@ impl Writer<'_> {
             }
         };
         self.check_version(key, &mut new, &old)?;
+        self.state
+            .authorizer
+            .check_grant(self.user, kind, &new, Some(&old))?;
         let claims = match self.part {
             Part::Object => allocation::for_update(self.state, kind, &mut new, &old, self.dry_run)?,
             Part::Status

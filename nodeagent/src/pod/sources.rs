@@ -1,6 +1,7 @@
 //! Fetches the ConfigMaps, Secrets and tokens that a pod's environment and volumes are made from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, PodSpec, Secret, ServiceAccount, Volume};
@@ -168,6 +169,12 @@ impl References {
                 .extend(from.service_account_token.iter().map(token_key));
         }
     }
+}
+
+/// The shortest lifetime of the tokens in a pod's volumes; `None` if it has none.
+pub(crate) fn token_lifetime(spec: &PodSpec) -> Option<Duration> {
+    let shortest = references(spec).tokens.iter().map(|key| key.1).min()?;
+    Some(Duration::from_secs(u64::try_from(shortest).unwrap_or(0)))
 }
 
 /// The key under which a projection's token is fetched.

@@ -3,6 +3,7 @@
 mod act;
 mod health;
 mod observe;
+mod rotation;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -94,6 +95,8 @@ struct Worker {
     has_ended: bool,
     /// Containers whose back-off is already an event.
     backing_off: BTreeSet<String>,
+    /// Ends with the worker.
+    rotation: tokio::task::JoinSet<()>,
 }
 
 /// Starts a pod's worker. It ends once the pod is gone from the node and from the API.
@@ -156,6 +159,7 @@ impl Worker {
             is_forgetting: false,
             has_ended: false,
             backing_off: BTreeSet::new(),
+            rotation: tokio::task::JoinSet::new(),
         }
     }
 

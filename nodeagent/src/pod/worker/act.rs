@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 
+use super::rotation::First;
 use super::{Message, Refused, Worker, collect_later, follow_init, now_ns};
 use crate::events::{Happening, Severity};
 use crate::host::Host;
@@ -178,12 +179,8 @@ impl Worker {
             return;
         };
         self.memory.entry(name.clone()).or_default().starting = Some(attempt);
-        let preparation = Preparation {
-            host: self.host.clone(),
-            identity: self.identity.clone(),
-            pod: self.pod.clone(),
-            pod_ips: self.pod_ips(),
-        };
+        let preparation = self.preparation();
+        self.rotate_tokens(First::Later);
         let mailbox = self.tell();
         tokio::spawn(async move {
             let result = Box::new(preparation.run(&container, attempt).await);
@@ -193,6 +190,15 @@ impl Worker {
                 result,
             });
         });
+    }
+
+    pub(super) fn preparation(&self) -> Preparation {
+        Preparation {
+            host: self.host.clone(),
+            identity: self.identity.clone(),
+            pod: self.pod.clone(),
+            pod_ips: self.pod_ips(),
+        }
     }
 
     fn begin_hook(&self, name: &str, attempt: u32) -> StopStep {
@@ -265,6 +271,7 @@ async fn delete_from_api(client: kube::Client, identity: Identity) {
 }
 
 /// Everything that turns an API container into one that an init can run.
+#[derive(Clone)]
 pub(super) struct Preparation {
     pub(super) host: Arc<Host>,
     pub(super) identity: Identity,
@@ -311,6 +318,31 @@ impl Preparation {
         attempt: u32,
         sources: &sources::Sources,
     ) -> Result<protocol::Container, Refused> {
+        self.with_facts(spec, sources, |facts| {
+            self.configure_with(spec, container, attempt, facts)
+        })
+    }
+
+    /// Fetches the pod's sources again and writes what its volumes show of them.
+    pub(super) async fn refresh(self) -> anyhow::Result<()> {
+        let Some(spec) = self.pod.spec.clone() else {
+            return Ok(());
+        };
+        let sources = sources::fetch(&self.host.client, &self.identity, &spec).await?;
+        let write = move || {
+            self.with_facts(&spec, &sources, |facts| {
+                volume::prepare(&self.host.paths, &self.identity.uid, &spec, &facts)
+            })
+        };
+        Ok(tokio::task::spawn_blocking(write).await??)
+    }
+
+    fn with_facts<T>(
+        &self,
+        spec: &k8s_openapi::api::core::v1::PodSpec,
+        sources: &sources::Sources,
+        work: impl FnOnce(Facts<'_>) -> T,
+    ) -> T {
         let Self {
             host,
             identity,
@@ -320,7 +352,7 @@ impl Preparation {
         let links = spec.enable_service_links != Some(false);
         let services = host.services.visible_in(&identity.namespace, links);
         let node_ips = host.node_ip_texts();
-        let facts = Facts {
+        work(Facts {
             pod,
             node_name: &host.node_name,
             node_ips: &node_ips,
@@ -328,7 +360,17 @@ impl Preparation {
             sources,
             services: &services,
             node_capacity: host.capacity,
-        };
+        })
+    }
+
+    fn configure_with(
+        &self,
+        spec: &k8s_openapi::api::core::v1::PodSpec,
+        container: &Container,
+        attempt: u32,
+        facts: Facts<'_>,
+    ) -> Result<protocol::Container, Refused> {
+        let Self { host, identity, .. } = self;
         volume::prepare(&host.paths, &identity.uid, spec, &facts)
             .map_err(|error| refused("ContainerCreating", error.into()))?;
         let hostname = files::hostname(identity, spec);

@@ -1,5 +1,6 @@
 //! Takes what happened into a pod's memory. Starts nothing but what belongs to a fresh run: its hooks and probes.
 
+use super::rotation::First;
 use super::{Message, Worker, now_ns};
 use crate::events::Severity;
 use crate::pod::plan::{Health, Refusal, SandboxState, StopStep};
@@ -29,6 +30,7 @@ impl Worker {
         if process::find_init(&directory).is_some() {
             self.sandbox = SandboxState::Making;
             self.connect();
+            self.rotate_tokens(First::Now);
         } else {
             self.sandbox = SandboxState::Lost;
             self.close_runs();
