@@ -172,11 +172,13 @@ impl Parts {
         let server = Arc::new(server);
         let (serving, stop) = (server.clone(), self.stop.clone());
         self.start("apiserver", async move {
-            Ok::<_, Infallible>(serving.serve(listener, stop).await)
+            serving.serve(listener, stop).await;
+            Ok::<_, Infallible>(())
         });
         let stop = self.stop.clone();
         self.start("controllers", async move {
-            Ok::<_, Infallible>(server.control(stop).await)
+            server.control(stop).await;
+            Ok::<_, Infallible>(())
         });
     }
 

@@ -1,5 +1,6 @@
 //! The proof: the real binary in real namespaces, asked by real clients.
 
+#[expect(dead_code, reason = "the lab is shared with the benches")]
 mod lab;
 mod scenario;
 mod trace;

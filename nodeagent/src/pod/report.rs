@@ -10,18 +10,25 @@ use tokio::sync::watch;
 
 use super::Identity;
 
+/// A status and how many were handed over before it.
+#[derive(Clone, Debug, Default)]
+struct Numbered {
+    number: u64,
+    status: Option<Value>,
+}
+
 /// A pod's status on its way to the API.
 #[derive(Debug)]
 pub(crate) struct Report {
-    latest: watch::Sender<Option<Value>>,
-    written: watch::Receiver<Option<Value>>,
+    latest: watch::Sender<Numbered>,
+    written: watch::Receiver<u64>,
 }
 
 impl Report {
     /// Starts the writer; it ends when the report is dropped and everything is written.
     pub(crate) fn start(client: Client, identity: Identity) -> Self {
-        let (latest, newest) = watch::channel(None);
-        let (done, written) = watch::channel(None);
+        let (latest, newest) = watch::channel(Numbered::default());
+        let (done, written) = watch::channel(0);
         tokio::spawn(write_all(client, identity, newest, done));
         Self { latest, written }
     }
@@ -30,19 +37,20 @@ impl Report {
     pub(crate) fn send(&self, status: &PodStatus) {
         let body = Some(body(status));
         self.latest.send_if_modified(|latest| {
-            let changed = *latest != body;
+            let changed = latest.status != body;
             if changed {
-                *latest = body;
+                latest.number += 1;
+                latest.status = body;
             }
             changed
         });
     }
 
-    /// A future that waits until the latest status is written, or the writer has given up on the pod.
+    /// A future that waits until this status or a later one is written, or the writer has given up on the pod.
     pub(crate) fn flushed(&self) -> impl Future<Output = ()> + use<> {
-        let (latest, mut written) = (self.latest.borrow().clone(), self.written.clone());
+        let (number, mut written) = (self.latest.borrow().number, self.written.clone());
         async move {
-            let _ = written.wait_for(|written| *written == latest).await;
+            let _ = written.wait_for(|written| *written >= number).await;
         }
     }
 }
@@ -50,8 +58,8 @@ impl Report {
 async fn write_all(
     client: Client,
     identity: Identity,
-    mut newest: watch::Receiver<Option<Value>>,
-    done: watch::Sender<Option<Value>>,
+    mut newest: watch::Receiver<Numbered>,
+    done: watch::Sender<u64>,
 ) {
     const PAUSE_FIRST: Duration = Duration::from_millis(100);
     const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -59,9 +67,8 @@ async fn write_all(
     let mut pause = PAUSE_FIRST;
     while newest.changed().await.is_ok() {
         loop {
-            let Some(status) = newest.borrow_and_update().clone() else {
-                break;
-            };
+            let Numbered { number, status } = newest.borrow_and_update().clone();
+            let Some(status) = status else { break };
             let patch = json!({ "metadata": { "uid": identity.uid }, "status": status });
             let parameters = PatchParams {
                 field_manager: Some("knarr-agent".into()),
@@ -73,12 +80,12 @@ async fn write_all(
             {
                 Ok(_) => {
                     pause = PAUSE_FIRST;
-                    let _ = done.send(Some(status));
+                    let _ = done.send(number);
                     break;
                 }
                 // The pod is gone, or another one has its name.
                 Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => {
-                    let _ = done.send(Some(status));
+                    let _ = done.send(number);
                     break;
                 }
                 Err(error) => {
