@@ -149,7 +149,7 @@ struct Draft<'a> {
     owner: Owner,
     mode: Mode,
     addresses: Vec<IpAddr>,
-    ports: Vec<u32>,
+    ports: Vec<i64>,
     freed: Vec<Claim>,
 }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{Bands, Claim, Draft, Mode};
 
 /// Where a dry run's pretended ports start.
-const DRY_PORT_FIRST: u32 = 32769;
+const DRY_PORT_FIRST: i64 = 32769;
 
 /// Why a port cannot be had, in Kubernetes' words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +29,7 @@ impl Draft<'_> {
     pub(super) fn allocate_ports(&mut self, service: &mut Value) -> Result<(), Status> {
         let allocates = allocates_node_ports(service);
         let requested = requested_node_ports(service);
-        let mut given: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut given: BTreeMap<u64, i64> = BTreeMap::new();
         for index in 0..port_count(service) {
             let (port, node_port) = port_at(service, index);
             if node_port == 0 && !allocates {
@@ -111,7 +111,7 @@ impl Draft<'_> {
         }
     }
 
-    fn take_port_at(&mut self, service: &Value, index: usize, wanted: u32) -> Result<u32, Status> {
+    fn take_port_at(&mut self, service: &Value, index: usize, wanted: i64) -> Result<i64, Status> {
         self.take_port(wanted).map_err(|reason| {
             let path = Path::new("spec").child("ports").index(index);
             let error = Error::invalid(&path.child("nodePort"), wanted, &reason.to_string());
@@ -120,7 +120,7 @@ impl Draft<'_> {
         Ok(wanted)
     }
 
-    fn take_port(&mut self, wanted: u32) -> Result<(), Unavailable> {
+    fn take_port(&mut self, wanted: i64) -> Result<(), Unavailable> {
         let range = &self.allocator.node_ports;
         let in_range = u16::try_from(wanted).is_ok_and(|port| range.contains(&port));
         // A dry run does not mind the range, as in Kubernetes.
@@ -134,12 +134,12 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn next_port_for_service(&mut self) -> Result<u32, Status> {
+    fn next_port_for_service(&mut self) -> Result<i64, Status> {
         self.next_port()
             .ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))
     }
 
-    fn next_port(&mut self) -> Option<u32> {
+    fn next_port(&mut self) -> Option<i64> {
         let port = match self.mode {
             Mode::Dry => self
                 .ports
@@ -148,16 +148,16 @@ impl Draft<'_> {
                 .map_or(DRY_PORT_FIRST, |last| last + 1),
             Mode::Real => {
                 let bands = Bands::ports(&self.allocator.node_ports);
-                let is_free = |number| u32::try_from(number).is_ok_and(|p| !self.is_port_taken(p));
+                let is_free = |number| i64::try_from(number).is_ok_and(|p| !self.is_port_taken(p));
                 let number = bands.choose(&self.allocator.random, is_free)?;
-                u32::try_from(number).ok()?
+                i64::try_from(number).ok()?
             }
         };
         self.ports.push(port);
         Some(port)
     }
 
-    fn is_port_taken(&self, port: u32) -> bool {
+    fn is_port_taken(&self, port: i64) -> bool {
         let claimed = u16::try_from(port).is_ok_and(|p| self.claims.node_port(p).is_some());
         claimed || self.ports.contains(&port)
     }
@@ -172,7 +172,7 @@ fn allocates_node_ports(service: &Value) -> bool {
 }
 
 /// For each port number, the first node port that some entry with it asks for.
-fn requested_node_ports(service: &Value) -> BTreeMap<u64, u32> {
+fn requested_node_ports(service: &Value) -> BTreeMap<u64, i64> {
     let mut requested = BTreeMap::new();
     for index in 0..port_count(service) {
         let (port, node_port) = port_at(service, index);
@@ -183,7 +183,7 @@ fn requested_node_ports(service: &Value) -> BTreeMap<u64, u32> {
     requested
 }
 
-pub(super) fn node_ports(service: &Value) -> BTreeSet<u32> {
+pub(super) fn node_ports(service: &Value) -> BTreeSet<i64> {
     (0..port_count(service))
         .map(|index| port_at(service, index).1)
         .filter(|&port| port != 0)
@@ -195,7 +195,7 @@ fn port_count(service: &Value) -> usize {
 }
 
 /// `port` and `nodePort` of an entry.
-fn port_at(service: &Value, index: usize) -> (u64, u32) {
+fn port_at(service: &Value, index: usize) -> (u64, i64) {
     let entry = &service["spec"]["ports"][index];
     (
         entry["port"].as_u64().unwrap_or(0),
@@ -203,15 +203,12 @@ fn port_at(service: &Value, index: usize) -> (u64, u32) {
     )
 }
 
-/// What is no number counts as unset, and what is too large stays too large.
-fn number(value: &Value) -> u32 {
-    match value.as_i64() {
-        None => 0,
-        Some(number) => u32::try_from(number).unwrap_or(u32::MAX),
-    }
+/// What is no number counts as unset; negative and too large numbers stay, for errors to name.
+fn number(value: &Value) -> i64 {
+    value.as_i64().unwrap_or(0)
 }
 
-fn set_node_port(service: &mut Value, index: usize, node_port: u32) {
+fn set_node_port(service: &mut Value, index: usize, node_port: i64) {
     let entry = service.pointer_mut(&format!("/spec/ports/{index}"));
     if let Some(entry) = entry.and_then(Value::as_object_mut) {
         entry.insert("nodePort".into(), node_port.into());

@@ -50,8 +50,7 @@ impl Wanted {
         }
         let mut numbers = ports::node_ports(service);
         if needs_health_check_port(service) {
-            let port = service["spec"]["healthCheckNodePort"].as_u64();
-            numbers.extend(port.and_then(|p| u32::try_from(p).ok()));
+            numbers.extend(service["spec"]["healthCheckNodePort"].as_i64());
         }
         for port in numbers.into_iter().filter_map(|p| u16::try_from(p).ok()) {
             self.ports.entry(port).or_insert(holder.clone());

@@ -114,7 +114,7 @@ fn put(service: &Value) -> Write {
     }
 }
 
-fn ports(ports: &[(u16, &str, u16)]) -> Value {
+fn ports(ports: &[(u16, &str, i64)]) -> Value {
     ports
         .iter()
         .map(|(port, protocol, node_port)| {
@@ -155,6 +155,10 @@ async fn what_cannot_be_had_is_refused_in_kubernetes_words() {
     check(
         json!({ "type": "NodePort", "ports": ports(&[(80, "TCP", 30015)]) }), 422,
         "Service \"s\" is invalid: spec.ports[0].nodePort: Invalid value: 30015: provided port is already allocated",
+    ).await;
+    check(
+        json!({ "type": "NodePort", "ports": ports(&[(80, "TCP", -1)]) }), 422,
+        "Service \"s\" is invalid: spec.ports[0].nodePort: Invalid value: -1: provided port is not in the valid range. The range of valid ports is 30000-32767",
     ).await;
     check(
         json!({ "type": "NodePort", "ports": ports(&[(80, "TCP", 80)]) }), 422,
@@ -382,8 +386,8 @@ fn random_spec(random: &mut impl FnMut(u64) -> u64) -> Value {
         30000 + random(20) as u16
     };
     let list = ports(&[
-        (80, "TCP", node_port),
-        (80 + random(2) as u16, "UDP", second),
+        (80, "TCP", node_port.into()),
+        (80 + random(2) as u16, "UDP", second.into()),
     ]);
     let plain = ports(&[(80, "TCP", 0)]);
     match random(5) {
