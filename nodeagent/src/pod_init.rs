@@ -9,6 +9,7 @@ mod log;
 mod mounts;
 mod sandbox;
 mod state;
+mod stdin;
 mod supervisor;
 
 pub(crate) use container::resize;

@@ -9,7 +9,11 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use crate::protocol::{self, Event, Frame, FrameKind};
 
 /// A reader this far behind is dropped, so that it cannot fill the init's memory.
-const UNSENT_BYTES_MAX: usize = 1 << 20;
+const UNSENT_BYTES_MAX: usize = 4 << 20;
+/// A reader this far behind holds back whom it is attached to.
+const BEHIND_BYTES: usize = 256 << 10;
+/// What is read of one connection before others have their turn.
+const CHUNKS_AT_ONCE: usize = 16;
 
 pub(super) struct Connection {
     pub(super) stream: UnixStream,
@@ -48,6 +52,14 @@ impl Connection {
         !self.outgoing.is_empty()
     }
 
+    pub(super) fn is_attached_to(&self, container: &str) -> bool {
+        self.attached.as_deref() == Some(container)
+    }
+
+    pub(super) fn is_behind(&self) -> bool {
+        self.outgoing.len() > BEHIND_BYTES
+    }
+
     /// Queues an event.
     pub(super) fn send(&mut self, event: &Event) {
         self.outgoing.extend_from_slice(&protocol::message(event));
@@ -81,7 +93,7 @@ impl Connection {
     /// Takes what arrived; descriptors wait for the message that names them.
     pub(super) fn receive(&mut self) -> (Vec<Frame>, Life) {
         let mut life = Life::Open;
-        loop {
+        for _ in 0..CHUNKS_AT_ONCE {
             match self.receive_once() {
                 Ok(0) => {
                     life = Life::Closed;

@@ -1,7 +1,7 @@
 //! One running container: its process, its output, its stdin, and how it ended.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -14,16 +14,21 @@ use nix::unistd::{Pid, pipe2};
 
 use super::child::{self, Stdio};
 use super::log::{Lines, LogFile, Output};
+use super::stdin::Feed;
 use super::{mounts, state};
 use crate::protocol::{self, Exec, Stdin};
 
 /// The kubelet keeps no more of a termination message.
 const MESSAGE_BYTES_MAX: u64 = 4096;
 
+/// What is read of one stream before others have their turn.
+const CHUNKS_AT_ONCE: usize = 16;
+const LOOKS_AT_END: usize = 8;
+
 pub(super) struct Container {
     pub(super) spec: protocol::Container,
     pub(super) pid: Pid,
-    pub(super) stdin: Option<OwnedFd>,
+    pub(super) stdin: Feed,
     mount_namespace: u64,
     streams: Vec<Stream>,
     log: Option<LogFile>,
@@ -34,6 +39,14 @@ struct Stream {
     output: Output,
     file: OwnedFd,
     lines: Lines,
+}
+
+impl Stream {
+    /// Logs what came without a final newline, and says that the stream is not kept.
+    fn close(&mut self, timestamp: &str, log_lines: &mut Vec<u8>) -> bool {
+        self.lines.finish(self.output, timestamp, log_lines);
+        false
+    }
 }
 
 /// The parent's and the child's ends of a container's three files.
@@ -69,7 +82,7 @@ impl Container {
         Ok(Self {
             pid: child.pid,
             mount_namespace: child.mount_namespace,
-            stdin: wiring.stdin,
+            stdin: wiring.stdin.map(Feed::new).unwrap_or_default(),
             streams: wiring.streams,
             log: Some(log),
             oom_kills_before,
@@ -103,15 +116,15 @@ impl Container {
         self.streams.iter().map(|stream| &stream.file)
     }
 
-    /// Reads what is there, logs it, and hands each chunk to `each`.
+    /// Reads what is there up to a limit, logs it, and hands each chunk to `each`.
     pub(super) fn read_output(&mut self, mut each: impl FnMut(Output, &[u8])) {
         let timestamp = state::timestamp();
         let mut log_lines = Vec::new();
         self.streams.retain_mut(|stream| {
             let mut buffer = [0; 16 * 1024];
-            loop {
+            for _ in 0..CHUNKS_AT_ONCE {
                 match nix::unistd::read(&stream.file, &mut buffer) {
-                    Ok(0) => break,
+                    Ok(0) => return stream.close(&timestamp, &mut log_lines),
                     Ok(length) => {
                         let bytes = &buffer[..length];
                         stream
@@ -122,13 +135,10 @@ impl Container {
                     Err(nix::Error::EAGAIN) => return true,
                     Err(nix::Error::EINTR) => {}
                     // A terminal whose last user is gone reads as EIO.
-                    Err(_) => break,
+                    Err(_) => return stream.close(&timestamp, &mut log_lines),
                 }
             }
-            stream
-                .lines
-                .finish(stream.output, &timestamp, &mut log_lines);
-            false
+            true
         });
         self.append_log(&log_lines);
     }
@@ -139,7 +149,10 @@ impl Container {
         mut each: impl FnMut(Output, &[u8]),
     ) -> (protocol::EndCause, String) {
         self.signal_all(Signal::SIGKILL);
-        self.read_output(&mut each);
+        // More than a pipe holds, unless somebody writes on who must not be waited for.
+        for _ in 0..LOOKS_AT_END {
+            self.read_output(&mut each);
+        }
         let timestamp = state::timestamp();
         let mut rest = Vec::new();
         for mut stream in std::mem::take(&mut self.streams) {
@@ -147,7 +160,7 @@ impl Container {
         }
         self.append_log(&rest);
         self.log = None;
-        self.stdin = None;
+        self.stdin = Feed::default();
         let cause = match oom_kills(&self.spec.cgroups) > self.oom_kills_before {
             true => protocol::EndCause::OutOfMemory,
             false => protocol::EndCause::Exited,
@@ -167,17 +180,6 @@ impl Container {
             if mount_namespace_of(pid) == Some(self.mount_namespace) {
                 let _ = kill(Pid::from_raw(pid), signal);
             }
-        }
-    }
-
-    /// Writes to the container's stdin as much as it takes.
-    pub(super) fn write_stdin(&mut self, bytes: &[u8]) {
-        if let Some(stdin) = &self.stdin {
-            let _ = File::from(match stdin.try_clone() {
-                Ok(copy) => copy,
-                Err(_) => return,
-            })
-            .write_all(bytes);
         }
     }
 
@@ -203,6 +205,7 @@ fn wire_pipes(stdin: Stdin) -> anyhow::Result<Wiring> {
         Stdin::Null => (null()?, None),
         Stdin::Open | Stdin::Once => {
             let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+            set_nonblocking(&write)?;
             (read, Some(write))
         }
     };

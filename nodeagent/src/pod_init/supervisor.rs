@@ -83,6 +83,9 @@ impl Supervisor {
             }
             for name in &ready.containers {
                 self.read_output(name);
+                if let Some(container) = self.containers.get_mut(name) {
+                    container.stdin.flush();
+                }
             }
             if ready.signals {
                 while let Ok(Some(_)) = self.signals.read_signal() {}
@@ -104,14 +107,24 @@ impl Supervisor {
             PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
         ];
         for connection in self.connections.values() {
-            let write = connection.wants_write().then_some(PollFlags::POLLOUT);
-            let flags = PollFlags::POLLIN | write.unwrap_or(PollFlags::empty());
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::POLLIN, !self.is_held_back(connection));
+            flags.set(PollFlags::POLLOUT, connection.wants_write());
             files.push(PollFd::new(connection.stream.as_fd(), flags));
         }
         let mut owners = Vec::new();
         for (name, container) in &self.containers {
-            for file in container.output_files() {
+            // A container is held back by whoever is attached, as by any reader of a pipe.
+            let has_slow_reader = self
+                .connections
+                .values()
+                .any(|one| one.is_attached_to(name) && one.is_behind());
+            for file in container.output_files().filter(|_| !has_slow_reader) {
                 files.push(PollFd::new(file.as_fd(), PollFlags::POLLIN));
+                owners.push(name);
+            }
+            if let Some(file) = container.stdin.waiting() {
+                files.push(PollFd::new(file.as_fd(), PollFlags::POLLOUT));
                 owners.push(name);
             }
         }
@@ -140,6 +153,14 @@ impl Supervisor {
             connections,
             containers,
         })
+    }
+
+    /// Nothing more is taken for a container that has not taken what came before.
+    fn is_held_back(&self, connection: &Connection) -> bool {
+        let attached = connection.attached.as_ref();
+        attached
+            .and_then(|name| self.containers.get(name))
+            .is_some_and(|container| container.stdin.waiting().is_some())
     }
 
     fn accept(&mut self) {
@@ -177,7 +198,7 @@ impl Supervisor {
             },
             FrameKind::Stdin => {
                 if let Some(container) = self.attached_container(id) {
-                    container.write_stdin(&frame.payload);
+                    container.stdin.push(&frame.payload);
                 }
             }
             FrameKind::StdinEnd => {
@@ -185,7 +206,7 @@ impl Supervisor {
                     && container.spec.stdin == protocol::Stdin::Once
                     && !container.spec.tty
                 {
-                    container.stdin = None;
+                    container.stdin.end();
                 }
             }
             FrameKind::Stdout | FrameKind::Stderr => {}
@@ -225,7 +246,7 @@ impl Supervisor {
                 let terminal = self
                     .containers
                     .get(&container)
-                    .and_then(|one| one.stdin.as_ref());
+                    .and_then(|one| one.stdin.file());
                 if let Some(terminal) = terminal {
                     container::resize(terminal, width, height);
                 }
@@ -363,7 +384,7 @@ impl Supervisor {
             });
         }
         for connection in self.connections.values_mut() {
-            if connection.attached.as_deref() == Some(name) {
+            if connection.is_attached_to(name) {
                 connection.send(&Event::ExecEnded {
                     code: exit_code,
                     signal,
@@ -419,7 +440,7 @@ impl Supervisor {
             && container.spec.stdin == protocol::Stdin::Once
             && !container.spec.tty
         {
-            container.stdin = None;
+            container.stdin.end();
         }
     }
 
@@ -456,7 +477,7 @@ fn forward(
         Output::Stderr => FrameKind::Stderr,
     };
     for connection in connections.values_mut() {
-        if connection.attached.as_deref() == Some(name) {
+        if connection.is_attached_to(name) {
             connection.send_bytes(kind, bytes);
         }
     }
