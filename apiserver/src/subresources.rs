@@ -2,6 +2,7 @@
 
 mod binding;
 mod eviction;
+mod log;
 mod relay;
 mod reviews;
 mod scale;

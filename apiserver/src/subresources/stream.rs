@@ -53,7 +53,8 @@ pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
             if node.is_empty() {
                 return Ok(Reply::raw(respond::text(StatusCode::OK, "")));
             }
-            let parameters = parameters(query, LOG)?;
+            super::log::check(&stored.key.name, query)?;
+            let parameters = parameters(query, LOG);
             format!("/containerLogs/{place}/{container}?{parameters}")
         }
         "portforward" => {
@@ -81,7 +82,8 @@ pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
             "pod {name} does not have a host assigned"
         )));
     }
-    if call.info.subresource != "log" && call.header(header::UPGRADE).is_none() {
+    let is_log = call.info.subresource == "log";
+    if !is_log && call.header(header::UPGRADE).is_none() {
         return Err(Status::bad_request("Upgrade request required"));
     }
     let backend = proxy::node::agent(&call.state, node)?;
@@ -91,6 +93,10 @@ pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
         path_and_query: path_and_query.clone(),
     };
     match proxy::forward(call, upstream).await {
+        // A stream's refusal reaches the client as it is, a log's as any other of the API.
+        Ok(response) if is_log && !response.status().is_success() => {
+            Err(super::log::refusal(&stored.key.name, response).await)
+        }
         Ok(response) => Ok(Reply::raw(response)),
         Err(error) => Err(Status::internal(format!(
             "error sending request: Get \"{path_and_query}\": {error}"
@@ -145,15 +151,12 @@ fn check_streams(query: &Query) -> Result<(), Status> {
     ))
 }
 
-/// Parameters as they came, after a look at the numbers among them.
-fn parameters(query: &Query, known: Parameters) -> Result<String, Status> {
-    for number in ["tailLines", "limitBytes", "sinceSeconds"] {
-        query.integer(number)?;
-    }
+/// Parameters as they came.
+fn parameters(query: &Query, known: Parameters) -> String {
     let pairs = known
         .iter()
         .filter_map(|(name, passed)| query.text(name).map(|value| pair(passed, value)));
-    Ok(pairs.collect::<Vec<_>>().join("&"))
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 /// Those flags that are set, as `1`.

@@ -44,7 +44,9 @@ impl Target {
         let Self { pod, uid, .. } = self;
         Err(format!(
             "error forwarding port {port} to pod {pod}, uid {uid}: failed to connect to localhost:{port}: \
-             IPv4: dial tcp4 127.0.0.1:{port}: {v4}, IPv6: dial tcp6 [::1]:{port}: {v6}"
+             IPv4: dial tcp4 127.0.0.1:{port}: {}, IPv6: dial tcp6 [::1]:{port}: {}",
+            reason(&v4),
+            reason(&v6)
         ))
     }
 
@@ -66,6 +68,17 @@ impl Target {
         let stream = socket.connect(SocketAddr::new(ip, port)).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+}
+
+/// A failed connection as Go words it.
+fn reason(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => {
+            let text = nix::errno::Errno::from_raw(number).desc();
+            format!("connect: {}", text.to_lowercase())
+        }
+        None => error.to_string(),
     }
 }
 
