@@ -181,11 +181,17 @@ async fn send(
     if status.is_success() {
         return Ok(bytes);
     }
+    let said: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let said = said["message"].as_str().unwrap_or(status.as_str());
+    let hint = match status {
+        http::StatusCode::FORBIDDEN => "a node name belongs to one machine",
+        _ => "run `knarr token` on the server for a valid token",
+    };
     Err(Failure::new(
         Code::Failed,
-        format!("{server} refuses to let this node join: {status}"),
+        format!("{server} refuses to let this node join: {said}"),
     )
-    .hint("run `knarr token` on the server for a valid token")
+    .hint(hint)
     .into())
 }
 

@@ -4,6 +4,7 @@
 //! database, a socket of its own, or the clock inside a plan.
 
 mod addresses;
+mod aggregation;
 mod claim;
 mod cluster;
 mod cronjob;
@@ -67,6 +68,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     statefulset::spawn(&cluster, &shutdown, &mut tasks);
     job::spawn(&cluster, &shutdown, &mut tasks);
     cronjob::spawn(&cluster, &shutdown, &mut tasks);
+    aggregation::spawn(&cluster, &shutdown, &mut tasks);
     servicecidr::spawn(&cluster, &shutdown, &mut tasks);
     deployment::spawn(&cluster, &shutdown, &mut tasks);
     scheduler::spawn(&cluster, &shutdown, &mut tasks);

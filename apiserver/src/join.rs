@@ -10,14 +10,16 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, header::CONTENT_TYPE};
-use knarr_api::status::Status;
+use knarr_api::{kinds::lease::LEASE, status::Status, value::str_of};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    State,
+    State, User,
     auth::bearer,
+    authorize::node_of,
     pki::{self, Role},
     serve::refusal,
+    storage::{Key, Store},
 };
 
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -58,6 +60,7 @@ async fn cacerts(extract::State(state): extract::State<Arc<State>>) -> String {
 
 async fn join(
     extract::State(state): extract::State<Arc<State>>,
+    user: Option<extract::Extension<User>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -72,6 +75,17 @@ async fn join(
         let text = format!("{:?} is not a node name", request.node_name);
         return refusal(&Status::bad_request(text));
     }
+    let user = user.map_or_else(User::anonymous, |extension| extension.0);
+    let is_own = node_of(&user) == Some(request.node_name.as_str());
+    let now = jiff::Timestamp::now();
+    if !is_own && is_held(&state.store, &request.node_name, now) {
+        let text = format!(
+            "another machine is node {:?} and alive: choose another --node-name, \
+             or wait until its lease has run out",
+            request.node_name
+        );
+        return refusal(&Status::failure(403, "Forbidden", text));
+    }
     match admit(&state, &request) {
         Ok(admission) => {
             let body = serde_json::to_vec(&admission).unwrap_or_default();
@@ -79,6 +93,18 @@ async fn join(
         }
         Err(error) => refusal(&Status::bad_request(error.to_string())),
     }
+}
+
+/// Whether a machine renews the lease of this node.
+fn is_held(store: &Store, node: &str, now: jiff::Timestamp) -> bool {
+    let key = Key::new(&LEASE, "kube-node-lease", node);
+    let Some(lease) = store.get(&key) else {
+        return false;
+    };
+    let spec = &lease.object()["spec"];
+    let renewed = str_of(&spec["renewTime"]).parse::<jiff::Timestamp>();
+    let seconds = spec["leaseDurationSeconds"].as_i64().unwrap_or_default();
+    renewed.is_ok_and(|renewed| now.as_second() < renewed.as_second().saturating_add(seconds))
 }
 
 fn admit(state: &State, request: &Request) -> Result<Admission, pki::Error> {

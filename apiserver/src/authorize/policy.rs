@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use knarr_api::{
     kinds::rbac::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING},
     meta,
+    selector::from_label_selector,
     value::{items, str_of},
 };
 use serde_json::Value;
@@ -201,7 +202,6 @@ fn gather<'a>(role: &Value, all: &'a [Value], gathered: &mut Vec<&'a Value>) {
 }
 
 fn selects(selector: &Value, role: &Value) -> bool {
-    let labels = &role["metadata"]["labels"];
-    let wanted = selector["matchLabels"].as_object();
-    wanted.is_some_and(|wanted| wanted.iter().all(|(key, value)| labels[key] == *value))
+    let labels = role["metadata"]["labels"].as_object();
+    from_label_selector(selector).is_ok_and(|selector| selector.matches(labels))
 }

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::task::JoinSet;
@@ -25,6 +26,7 @@ use super::store::{Object, Store};
 pub(super) struct Cluster {
     pub(super) client: Client,
     pub(super) recorder: Recorder,
+    pub(super) cluster_roles: Store<ClusterRole>,
     pub(super) config_maps: Store<ConfigMap>,
     pub(super) controller_revisions: Store<ControllerRevision>,
     pub(super) cron_jobs: Store<CronJob>,
@@ -56,6 +58,7 @@ impl Cluster {
         let cluster = Cluster {
             client,
             recorder,
+            cluster_roles: Store::new(),
             config_maps: Store::new(),
             controller_revisions: Store::new(),
             cron_jobs: Store::new(),
@@ -92,6 +95,7 @@ impl Cluster {
 
     /// Returns once every store is complete; a plan made earlier would mistake "not listed yet" for "does not exist".
     pub(super) async fn wait_synced(&self) {
+        self.cluster_roles.wait_synced().await;
         self.config_maps.wait_synced().await;
         self.controller_revisions.wait_synced().await;
         self.cron_jobs.wait_synced().await;
@@ -127,6 +131,7 @@ impl Reflectors {
             shutdown.clone(),
         ));
         let everything = watcher::Config::default;
+        reflect(cluster, |c| &c.cluster_roles, everything(), shutdown, tasks);
         let root_ca = everything().fields("metadata.name=kube-root-ca.crt");
         reflect(cluster, |c| &c.config_maps, root_ca, shutdown, tasks);
         reflect(

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use knarr_api::kinds::lease::LEASE;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
@@ -162,6 +163,56 @@ async fn the_join_token_gets_a_machine_certificates_for_its_own_name() {
         running.get("/cacerts", None).await,
         (200, state.pki.authority.pem().to_owned())
     );
+}
+
+#[tokio::test]
+async fn a_live_nodes_name_is_its_own() {
+    let running = run().await;
+    let state = running.server.state();
+    let key = KeyPair::generate().unwrap();
+    let csr = CertificateParams::default()
+        .serialize_request(&key)
+        .unwrap();
+    let csr = csr.pem().unwrap();
+    let secret = state.join_token.as_str();
+    let join = async |identity: Option<&Identity>| {
+        let request =
+            Request::post("/knarr/v1/join").header("authorization", format!("Bearer {secret}"));
+        let body =
+            json!({ "nodeName": "node-7", "nodeIPs": [], "clientCSR": csr, "servingCSR": csr });
+        running.send(identity, request, &body.to_string()).await
+    };
+    let client = |user: &str| {
+        let role = crate::pki::Role::Client {
+            user: user.into(),
+            groups: vec!["system:nodes".into()],
+        };
+        state.pki.authority.issue(&role).unwrap()
+    };
+    let renewed = |at: jiff::Timestamp| {
+        let put = crate::storage::Write::Put {
+            key: crate::storage::Key::new(&LEASE, "kube-node-lease", "node-7"),
+            expect: crate::storage::Expect::Any,
+            object: json!({
+                "metadata": { "name": "node-7", "namespace": "kube-node-lease" },
+                "spec": { "renewTime": at.to_string(), "leaseDurationSeconds": 40 },
+            }),
+        };
+        state.store.commit(vec![put])
+    };
+    assert_eq!(join(None).await.0, 200);
+    renewed(jiff::Timestamp::now()).await.unwrap();
+    let (code, text) = join(None).await;
+    assert_eq!(code, 403);
+    assert!(
+        text.contains("another machine is node \\\"node-7\\\""),
+        "{text}"
+    );
+    assert_eq!(join(Some(&client("system:node:node-8"))).await.0, 403);
+    assert_eq!(join(Some(&client("system:node:node-7"))).await.0, 200);
+    let long_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(41);
+    renewed(long_ago).await.unwrap();
+    assert_eq!(join(None).await.0, 200);
 }
 
 #[tokio::test]

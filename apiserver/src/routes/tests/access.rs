@@ -375,3 +375,59 @@ async fn reviews_answer_from_the_roles() {
     let paths = own.at("/status/nonResourceRules").to_string();
     assert!(paths.contains("/version"), "{paths}");
 }
+
+#[tokio::test]
+async fn nobody_grants_what_they_do_not_hold() {
+    let mut world = World::new().await;
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop";
+    let bind = |name: &str, role: &str, user: &str| {
+        json!({
+            "metadata": {"name": name},
+            "roleRef": {"kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "User", "name": user}],
+        })
+    };
+    let role = |name: &str, verbs: &[&str]| {
+        json!({
+            "metadata": {"name": name},
+            "rules": [{"apiGroups": [""], "resources": ["nodes", "pods"], "verbs": verbs}],
+        })
+    };
+    let bindings = format!("{rbac}/rolebindings");
+    let roles = format!("{rbac}/roles");
+    world.post(&bindings, bind("jane", "admin", "jane")).await;
+    world.as_user(User::new("jane", &[])).await;
+    let beyond = "roles.rbac.authorization.k8s.io \"b\" is forbidden: user \"jane\" \
+                  (groups=[\"system:authenticated\"]) is attempting to grant RBAC permissions \
+                  not currently held:\n\
+                  {APIGroups:[\"\"], Resources:[\"nodes\"], Verbs:[\"get\" \"list\"]}";
+    let own = json!({
+        "metadata": {"name": "a"},
+        "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "delete"]}],
+    });
+    let cases = [
+        (&roles, own, 201, ""),
+        (&roles, role("b", &["get", "list"]), 403, beyond),
+        (&bindings, bind("view", "view", "bob"), 201, ""),
+        (
+            &bindings,
+            bind("gone", "nothing", "bob"),
+            404,
+            "clusterroles.rbac.authorization.k8s.io \"nothing\" not found",
+        ),
+    ];
+    for (path, body, code, message) in cases {
+        let answer = world.post(path, body).await;
+        assert_eq!((answer.code.as_u16(), answer.message()), (code, message));
+    }
+    let answer = world
+        .post(&bindings, bind("all", "cluster-admin", "jane"))
+        .await;
+    assert_eq!(answer.code, StatusCode::FORBIDDEN);
+    let more = json!({"rules": [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]});
+    let answer = world.merge(&format!("{roles}/a"), more).await;
+    assert_eq!(answer.code, StatusCode::FORBIDDEN);
+    let label = json!({"metadata": {"labels": {"x": "y"}}});
+    let answer = world.merge(&format!("{roles}/a"), label).await;
+    assert_eq!(answer.code, StatusCode::OK);
+}
