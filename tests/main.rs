@@ -8,4 +8,5 @@ mod trace;
 mod examples;
 mod faults;
 mod host;
+mod names;
 mod packets;

@@ -38,7 +38,18 @@ pub(crate) async fn ensure(store: &Store, config: &Config) -> Result<(), CommitE
     for object in objects(config) {
         writes.extend(write(store, object));
     }
-    writes.extend(own_address(store, config));
+    writes.extend(claims(
+        store,
+        "default",
+        "kubernetes",
+        &api_addresses(config),
+    ));
+    writes.extend(claims(
+        store,
+        "kube-system",
+        "kube-dns",
+        &dns_service_addresses(config),
+    ));
     if writes.is_empty() {
         return Ok(());
     }
@@ -70,6 +81,7 @@ fn objects(config: &Config) -> Vec<Wanted> {
     objects.extend(api_service(config));
     objects.push(api_endpoints(config));
     objects.push(api_endpoint_slice(config));
+    objects.extend(dns_service(config));
     objects
 }
 
@@ -120,14 +132,8 @@ fn settings(config: &Config) -> Wanted {
         node_port_range,
         lb_pool,
         cluster_domain,
-        cluster_dns,
+        cluster_dns: _,
     } = config;
-    let dns: Vec<IpAddr> = if cluster_dns.is_empty() {
-        let tenth = |range| nth(range, DNS_OFFSET);
-        service_cidrs.iter().filter_map(tenth).collect()
-    } else {
-        cluster_dns.clone()
-    };
     let (start, end) = (node_port_range.start(), node_port_range.end());
     let data = BTreeMap::from([
         ("cluster-cidr", join(cluster_cidrs)),
@@ -135,7 +141,7 @@ fn settings(config: &Config) -> Wanted {
         ("lb-pool", lb_pool.clone()),
         ("node-port-range", format!("{start}-{end}")),
         ("cluster-domain", cluster_domain.clone()),
-        ("cluster-dns", join(&dns)),
+        ("cluster-dns", join(&dns_addresses(config))),
     ]);
     Wanted {
         kind: &CONFIG_MAP,
@@ -144,6 +150,59 @@ fn settings(config: &Config) -> Wanted {
             "metadata": { "name": "knarr", "namespace": "kube-system" },
             "data": data,
         }),
+    }
+}
+
+/// Where pods ask for names.
+fn dns_addresses(config: &Config) -> Vec<IpAddr> {
+    if !config.cluster_dns.is_empty() {
+        return config.cluster_dns.clone();
+    }
+    let tenth = |range| nth(range, DNS_OFFSET);
+    config.service_cidrs.iter().filter_map(tenth).collect()
+}
+
+/// Those of them that a Service can have; a server elsewhere has none.
+fn dns_service_addresses(config: &Config) -> Vec<IpAddr> {
+    let mut addresses = dns_addresses(config);
+    let ranges = &config.service_cidrs;
+    addresses.retain(|address| ranges.iter().any(|range| range.contains(address)));
+    addresses
+}
+
+/// `kube-system/kube-dns` without a selector: every node answers it by itself.
+fn dns_service(config: &Config) -> Option<Wanted> {
+    let addresses = dns_service_addresses(config);
+    let primary = addresses.first()?;
+    let port = |name: &str, protocol: &str| json!({ "name": name, "port": 53, "protocol": protocol, "targetPort": 53 });
+    Some(Wanted {
+        kind: &SERVICE,
+        keep: Keep::AsItIs,
+        object: json!({
+            "metadata": {
+                "name": "kube-dns",
+                "namespace": "kube-system",
+                "labels": { "k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true" },
+            },
+            "spec": {
+                "type": "ClusterIP",
+                "clusterIP": primary,
+                "clusterIPs": addresses,
+                "ipFamilies": addresses.iter().map(family).collect::<Vec<_>>(),
+                "ipFamilyPolicy": family_policy(&addresses),
+                "internalTrafficPolicy": "Cluster",
+                "sessionAffinity": "None",
+                "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")],
+            },
+            "status": { "loadBalancer": {} },
+        }),
+    })
+}
+
+fn family_policy(addresses: &[IpAddr]) -> &'static str {
+    match addresses {
+        [] | [_] => "SingleStack",
+        [_, _, ..] => "PreferDualStack",
     }
 }
 
@@ -171,7 +230,7 @@ fn api_service(config: &Config) -> Option<Wanted> {
                 "clusterIP": primary,
                 "clusterIPs": addresses,
                 "ipFamilies": families,
-                "ipFamilyPolicy": if addresses.len() > 1 { "PreferDualStack" } else { "SingleStack" },
+                "ipFamilyPolicy": family_policy(&addresses),
                 "internalTrafficPolicy": "Cluster",
                 "sessionAffinity": "None",
                 "ports": [{
@@ -302,23 +361,23 @@ fn complete(kind: &Kind, object: &mut Value) {
     object["metadata"]["creationTimestamp"] = now().into();
 }
 
-/// The claims of `default/kubernetes` on its addresses.
-fn own_address(store: &Store, config: &Config) -> Vec<Write> {
+/// The claims of a Service on its addresses; one that somebody else holds stays theirs.
+fn claims(store: &Store, namespace: &str, name: &str, addresses: &[IpAddr]) -> Vec<Write> {
     let owner = Owner {
-        namespace: "default".into(),
-        name: "kubernetes".into(),
+        namespace: namespace.into(),
+        name: name.into(),
     };
     let mut writes = Vec::new();
-    for address in api_addresses(config) {
-        if store.claims().cluster_ip(address).is_none() {
+    for address in addresses {
+        if store.claims().cluster_ip(*address).is_none() {
             writes.push(Write::Claim(Claim::ClusterIp {
-                address,
+                address: *address,
                 owner: owner.clone(),
             }));
         }
         let key = Key::new(&IP_ADDRESS, "", address.to_string());
         if store.get(&key).is_none() {
-            writes.push(allocate::put_ip_address(address, &owner));
+            writes.push(allocate::put_ip_address(*address, &owner));
         }
     }
     writes

@@ -5,6 +5,7 @@
 mod cache;
 mod forward;
 mod message;
+pub(crate) mod resident;
 mod resolv_conf;
 mod serve;
 

@@ -59,7 +59,9 @@ pub enum Error {
 /// When the kernel lacks what it takes.
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let store = store::Store::new(config.node_name, config.node_port_addresses);
-    let proxy = sync::Proxy::new(store, nftables::Nftables::open()?);
+    let zone = dns::shared("cluster.local");
+    let (resident, sockets) = dns::resident::Resident::new(zone.clone());
+    let proxy = sync::Proxy::new(store, nftables::Nftables::open()?, resident);
     let (published, states) = watch::channel(Arc::new(Published::default()));
     let (announced, mine) = watch::channel(std::collections::BTreeSet::new());
     tokio::try_join!(
@@ -68,6 +70,10 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         hand_on(states.clone(), announced, shutdown.clone()),
         async {
             health::run(states, shutdown.clone()).await;
+            Ok(())
+        },
+        async {
+            dns::resident::run(sockets, zone, shutdown.clone()).await;
             Ok(())
         },
     )?;

@@ -36,6 +36,7 @@ impl Api {
             "/apis/discovery.k8s.io/v1/endpointslices" => {
                 ("slices", self.slices.lock().expect("a lock").clone())
             }
+            "/api/v1/namespaces" => ("namespaces", Vec::new()),
             "/api/v1/nodes" => ("nodes", vec![node()]),
             "/api/v1/namespaces/kube-system/configmaps" => ("settings", vec![settings()]),
             other => panic!("{other}"),

@@ -5,18 +5,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
+    net::IpAddr,
     sync::Arc,
 };
 
 use ipnet::IpNet;
 use k8s_openapi::{
     api::{
-        core::v1::{ConfigMap, Node, Service},
+        core::v1::{ConfigMap, Namespace, Node, Service},
         discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use knarr_netproxy_plan::{NodePortAddresses, Planner, ServiceKey, Settings};
+use knarr_netproxy_plan::{NodePortAddresses, Planner, ServiceKey, Settings, dns::Zone};
 use kube::runtime::watcher;
 
 /// The label that ties a slice to its Service.
@@ -33,6 +34,8 @@ pub(crate) enum Event {
     Service(watcher::Event<Service>),
     /// Of a slice.
     Slice(watcher::Event<EndpointSlice>),
+    /// Of a Namespace.
+    Namespace(watcher::Event<Namespace>),
     /// Of a Node.
     Node(watcher::Event<Node>),
     /// Of the ConfigMap with the cluster's settings.
@@ -102,7 +105,12 @@ pub(crate) struct Store {
     slices: Shelf<(ServiceKey, String), Arc<EndpointSlice>>,
     nodes: Shelf<String, Node>,
     config_maps: Shelf<String, BTreeMap<String, String>>,
+    namespaces: Shelf<String, ()>,
+    /// This node's own DNS server, as slices of [`dns_service`].
+    resident: Vec<EndpointSlice>,
     touched: BTreeSet<ServiceKey>,
+    /// Services whose names may differ from what the zone was last taught.
+    renamed: BTreeSet<ServiceKey>,
 }
 
 impl Store {
@@ -116,13 +124,22 @@ impl Store {
             slices: Shelf::default(),
             nodes: Shelf::default(),
             config_maps: Shelf::default(),
+            namespaces: Shelf::default(),
+            resident: Vec::new(),
             touched: BTreeSet::new(),
+            renamed: BTreeSet::new(),
         }
     }
 
     /// Takes one event.
     pub(crate) fn take(&mut self, event: Event) {
-        let touched = &mut self.touched;
+        let Self {
+            touched, renamed, ..
+        } = self;
+        let mut touch = |key: &ServiceKey| {
+            touched.insert(key.clone());
+            renamed.insert(key.clone());
+        };
         match event {
             Event::Service(event) => self.services.take(
                 event,
@@ -131,13 +148,14 @@ impl Store {
                     let key = key(&service.metadata)?;
                     Some((key, Arc::new(service)))
                 },
-                |key| {
-                    touched.insert(key.clone());
-                },
+                touch,
             ),
-            Event::Slice(event) => self.slices.take(event, read_slice, |(key, _)| {
-                touched.insert(key.clone());
-            }),
+            Event::Slice(event) => self.slices.take(event, read_slice, |(key, _)| touch(key)),
+            Event::Namespace(event) => self.namespaces.take(
+                event,
+                |namespace: Namespace| Some((namespace.metadata.name?, ())),
+                |_| {},
+            ),
             Event::Node(event) => self.nodes.take(
                 event,
                 |mut node: Node| {
@@ -154,7 +172,7 @@ impl Store {
         }
     }
 
-    /// Whether everything has been listed once.
+    /// Whether everything that packets depend on has been listed once; namespaces only matter to names.
     #[must_use]
     pub(crate) fn synced(&self) -> bool {
         let Self {
@@ -170,8 +188,7 @@ impl Store {
     /// What a planner knows besides Services.
     #[must_use]
     pub(crate) fn settings(&self) -> Settings {
-        let texts = self.config_maps.now.values().next();
-        let ranges = |name| texts.and_then(|texts| texts.get(name)).map(String::as_str);
+        let ranges = |name| self.setting(name);
         let mut settings = Settings {
             node_name: self.node_name.clone(),
             cluster_cidrs: cidrs(ranges("cluster-cidr")),
@@ -183,6 +200,55 @@ impl Store {
             settings.learn_node(node);
         }
         settings
+    }
+
+    fn setting(&self, name: &str) -> Option<&str> {
+        let texts = self.config_maps.now.values().next()?;
+        texts.get(name).map(String::as_str)
+    }
+
+    /// The addresses that the node has of its own in its pod CIDRs: the first of each.
+    pub(crate) fn resident_addresses(&self) -> Vec<IpAddr> {
+        let spec = self
+            .nodes
+            .now
+            .get(&self.node_name)
+            .and_then(|node| node.spec.as_ref());
+        let cidrs = spec.into_iter().flat_map(|spec| {
+            let several = spec.pod_cidrs.iter().flatten();
+            let only = spec.pod_cidr.iter().filter(|_| spec.pod_cidrs.is_none());
+            several.chain(only)
+        });
+        cidrs
+            .filter_map(|cidr| first_address(cidr.parse().ok()?))
+            .collect()
+    }
+
+    /// The addresses of the cluster's DNS Service.
+    pub(crate) fn dns_addresses(&self) -> Vec<IpAddr> {
+        let texts = self.setting("cluster-dns").unwrap_or_default().split(',');
+        texts.filter_map(|text| text.trim().parse().ok()).collect()
+    }
+
+    /// Puts this node's own DNS server behind the cluster's DNS Service.
+    pub(crate) fn set_resident(&mut self, slices: Vec<EndpointSlice>) {
+        self.resident = slices;
+        self.touched.insert(dns_service());
+    }
+
+    /// Brings a zone to what the API says.
+    pub(crate) fn teach(&mut self, zone: &mut Zone) {
+        let domain = self.setting("cluster-domain").unwrap_or("cluster.local");
+        let empty = Zone::new(domain);
+        if zone.domain() != empty.domain() {
+            *zone = empty;
+            self.renamed.extend(self.services.now.keys().cloned());
+        }
+        for key in mem::take(&mut self.renamed) {
+            let service = self.services.now.get(&key).map(AsRef::as_ref);
+            zone.replace(&key, service, self.listed_slices_of(&key));
+        }
+        zone.set_namespaces(self.namespaces.now.keys().cloned().collect());
     }
 
     /// Plans every Service that changed since the last call.
@@ -202,12 +268,28 @@ impl Store {
 
     fn plan_one(&self, key: &ServiceKey, planner: &mut Planner) {
         match self.services.now.get(key) {
-            Some(service) => planner.put(key, service, self.slices_of(key)),
+            Some(service) => {
+                let resident = self
+                    .resident
+                    .iter()
+                    .filter(|_| self.is_resident(key, service));
+                planner.put(key, service, self.listed_slices_of(key).chain(resident));
+            }
             None => planner.remove(key),
         }
     }
 
-    fn slices_of(&self, key: &ServiceKey) -> impl Iterator<Item = &EndpointSlice> {
+    /// The DNS Service is this node's to answer unless somebody put servers of their own behind it.
+    fn is_resident(&self, key: &ServiceKey, service: &Service) -> bool {
+        let has_selector = service
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.selector.as_ref())
+            .is_some_and(|selector| !selector.is_empty());
+        *key == dns_service() && !has_selector && self.listed_slices_of(key).next().is_none()
+    }
+
+    fn listed_slices_of(&self, key: &ServiceKey) -> impl Iterator<Item = &EndpointSlice> {
         let first = (key.clone(), String::new());
         let own = self
             .slices
@@ -225,6 +307,11 @@ impl Store {
             .filter(|(_, node)| may_announce(node))
             .map(|(name, _)| name.as_str())
     }
+}
+
+/// The Service that every cluster calls its DNS by.
+pub(crate) fn dns_service() -> ServiceKey {
+    ServiceKey::new("kube-system", "kube-dns")
 }
 
 fn may_announce(node: &Node) -> bool {
@@ -269,6 +356,14 @@ fn read_slice(mut slice: EndpointSlice) -> Option<((ServiceKey, String), Arc<End
     let key = ServiceKey::new(slice.metadata.namespace.clone()?, service);
     let name = slice.metadata.name.clone()?;
     Some(((key, name), Arc::new(slice)))
+}
+
+/// The first address after the network's own, which the node itself has.
+fn first_address(cidr: IpNet) -> Option<IpAddr> {
+    match cidr {
+        IpNet::V4(cidr) => cidr.hosts().next().map(IpAddr::V4),
+        IpNet::V6(cidr) => cidr.hosts().nth(1).map(IpAddr::V6),
+    }
 }
 
 fn cidrs(text: Option<&str>) -> BTreeSet<IpNet> {

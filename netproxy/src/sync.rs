@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     announce,
     conntrack::{self, Question},
+    dns::resident::Resident,
     nftables::{Applied, Error, Nftables},
     state::Published,
     store::{Event, Store},
@@ -42,6 +43,7 @@ pub(crate) struct Proxy {
     /// What the kernel is believed to have; nothing after trouble.
     believed: Belief,
     warnings: Vec<Warning>,
+    resident: Resident,
 }
 
 /// What is known of the kernel's tables.
@@ -62,7 +64,7 @@ pub(crate) struct Outcome {
 }
 
 impl Proxy {
-    pub(crate) fn new(store: Store, dataplane: Nftables) -> Self {
+    pub(crate) fn new(store: Store, dataplane: Nftables, resident: Resident) -> Self {
         let believed = Belief::Unknown;
         Self {
             store,
@@ -70,6 +72,7 @@ impl Proxy {
             dataplane,
             believed,
             warnings: Vec::new(),
+            resident,
         }
     }
 
@@ -85,6 +88,7 @@ impl Proxy {
     /// Plans what changed, and brings the kernel to it.
     pub(crate) fn sync(&mut self) -> Outcome {
         let start = Instant::now();
+        self.serve_names();
         let settings = self.store.settings();
         let changes = if *self.planner.settings() == settings {
             self.store.plan_changed(&mut self.planner);
@@ -131,6 +135,18 @@ impl Proxy {
         }
     }
 
+    /// Names follow before packets do, so that a name never leads where no packet goes for longer than a sync.
+    fn serve_names(&mut self) {
+        let addresses = self.store.resident_addresses();
+        let slices = self.resident.open(addresses, &self.store.dns_addresses());
+        if let Some(slices) = slices {
+            self.store.set_resident(slices);
+        }
+        if let Ok(mut zone) = self.resident.zone.write() {
+            self.store.teach(&mut zone);
+        }
+    }
+
     /// The load-balancer IPs that this node announces.
     pub(crate) fn announced(&self) -> BTreeSet<IpAddr> {
         let ready: Vec<&str> = self.store.ready_nodes().collect();
@@ -151,6 +167,7 @@ fn events(client: &Client) -> impl Stream<Item = Event> + Send + use<> {
     let all = watcher::Config::default;
     let services = watcher(Api::all(client.clone()), all()).default_backoff();
     let slices = watcher(Api::all(client.clone()), all()).default_backoff();
+    let namespaces = watcher(Api::all(client.clone()), all()).default_backoff();
     let nodes = watcher(Api::all(client.clone()), all()).default_backoff();
     let settings: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
     let settings = watcher(settings, all().fields("metadata.name=knarr")).default_backoff();
@@ -163,6 +180,9 @@ fn events(client: &Client) -> impl Stream<Item = Event> + Send + use<> {
             .boxed(),
         good(slices, heard("EndpointSlices"))
             .map(Event::Slice)
+            .boxed(),
+        good(namespaces, heard("Namespaces"))
+            .map(Event::Namespace)
             .boxed(),
         good(nodes, heard("Nodes")).map(Event::Node).boxed(),
         good(settings, heard("settings"))

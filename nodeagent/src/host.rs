@@ -14,7 +14,7 @@ use crate::ipam;
 use crate::network::PodLink;
 use crate::paths::Paths;
 use crate::pod::env::Capacity;
-use crate::pod::files::Resolver;
+use crate::pod::files::{self, Resolver};
 use crate::services::Services;
 
 /// Settings of the cluster that the agent reads from the ConfigMap `kube-system/knarr`.
@@ -161,7 +161,7 @@ impl Host {
         Resolver {
             cluster_servers: cluster.dns.into_iter().filter(served).collect(),
             cluster_domain: cluster.domain,
-            host: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            host: files::host_resolv_conf(),
         }
     }
 }

@@ -96,6 +96,7 @@ async fn a_fresh_cluster_has_the_usual_roles() {
     check(&node, "patch pods/status in default", false);
     check(&node, "create events in default", true);
     check(&node, "watch endpointslices.discovery.k8s.io", true);
+    check(&node, "watch namespaces", true);
     check(&node, "delete namespaces", false);
     check(&node, "create deployments.apps in default", false);
     check(&nobody, "get pods in default", false);

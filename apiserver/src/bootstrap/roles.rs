@@ -195,11 +195,11 @@ pub(crate) fn node_rules() -> Vec<Value> {
 
 const EVENTS: &[(&str, &[&str])] = &[("", &["events"]), ("events.k8s.io", &["events"])];
 
-/// What a proxy follows.
+/// What a proxy follows; namespaces for the names that it answers.
 fn proxy_rules() -> Vec<Value> {
     let mut all = rules(
         &[
-            ("", &["endpoints", "nodes", "services"]),
+            ("", &["endpoints", "namespaces", "nodes", "services"]),
             ("discovery.k8s.io", &["endpointslices"]),
             ("networking.k8s.io", &["servicecidrs"]),
         ],

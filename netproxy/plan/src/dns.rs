@@ -146,6 +146,21 @@ impl Zone {
         self.learn_addresses(&service);
     }
 
+    /// Replaces all that is known of one Service.
+    pub fn replace<'a>(
+        &mut self,
+        key: &ServiceKey,
+        service: Option<&Service>,
+        slices: impl Iterator<Item = &'a EndpointSlice>,
+    ) {
+        self.remove_service(key);
+        self.slices.remove(key);
+        if let Some(service) = service {
+            self.set_service(service);
+        }
+        slices.for_each(|slice| self.set_slice(slice));
+    }
+
     /// Names the namespaces that exist, so that the others do not.
     pub fn set_namespaces(&mut self, namespaces: BTreeSet<String>) {
         self.namespaces = namespaces;

@@ -1,7 +1,7 @@
 //! Asks the host's resolvers what is not ours.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Mutex,
     time::{Duration, Instant},
 };
@@ -16,25 +16,27 @@ use tokio::{
     time::timeout,
 };
 
-use super::cache::Cache;
+use super::{cache::Cache, resolv_conf::upstreams};
 
 /// A resolver that takes longer is asked no more; glibc's clients wait five seconds in all.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+/// Where the host names its resolvers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 const DATAGRAM_BYTES_MAX: usize = 4096;
 const UDP_PAYLOAD: u16 = 1232;
 
 /// The host's resolvers, and what they said lately.
 pub struct Forwarder {
-    upstreams: Vec<SocketAddr>,
+    own: Vec<IpAddr>,
     cache: Mutex<Cache>,
 }
 
 impl Forwarder {
-    /// Asks these, in order; with none, every other name fails at once.
+    /// Asks the host's resolvers, in order, but none of `own`; with none left, every other name fails at once.
     #[must_use]
-    pub fn new(upstreams: Vec<SocketAddr>) -> Self {
+    pub fn new(own: Vec<IpAddr>) -> Self {
         Forwarder {
-            upstreams,
+            own,
             cache: Mutex::default(),
         }
     }
@@ -52,9 +54,13 @@ impl Forwarder {
         }
         let query = query(name, kind);
         let bytes = query.to_vec().ok()?;
-        for upstream in &self.upstreams {
+        // Read anew: a host that moves to another network gets other resolvers.
+        let resolv_conf = tokio::fs::read_to_string(RESOLV_CONF)
+            .await
+            .unwrap_or_default();
+        for upstream in upstreams(&resolv_conf, &self.own) {
             let Ok(Some(answer)) =
-                timeout(ANSWER_TIME_MAX, exchange(*upstream, &query, &bytes)).await
+                timeout(ANSWER_TIME_MAX, exchange(upstream, &query, &bytes)).await
             else {
                 continue;
             };

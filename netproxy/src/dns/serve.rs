@@ -46,7 +46,13 @@ pub struct Error {
 
 /// Open sockets, ready to be served.
 pub struct Listeners {
-    sockets: Vec<(Arc<UdpSocket>, TcpListener)>,
+    sockets: Vec<Listener>,
+}
+
+struct Listener {
+    udp: Arc<UdpSocket>,
+    tcp: TcpListener,
+    places: (SocketAddr, SocketAddr),
 }
 
 struct Server {
@@ -56,21 +62,27 @@ struct Server {
     room: Arc<Semaphore>,
 }
 
-/// Opens UDP and TCP sockets; the addresses need not be on any link yet.
+/// Opens UDP and TCP sockets, at other ports where somebody holds 53; the addresses need not be on any link yet.
 ///
 /// # Errors
 /// When a socket cannot be had, such as one that another server holds.
 pub fn listen(addresses: &[IpAddr]) -> Result<Listeners, Error> {
     let sockets = addresses.iter().map(|ip| {
         let address = SocketAddr::new(*ip, DNS_PORT);
-        bind(address).map_err(|source| Error { address, source })
+        let found = match bind(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                bind(SocketAddr::new(*ip, 0))
+            }
+            found => found,
+        };
+        found.map_err(|source| Error { address, source })
     });
     Ok(Listeners {
         sockets: sockets.collect::<Result<_, _>>()?,
     })
 }
 
-fn bind(address: SocketAddr) -> std::io::Result<(Arc<UdpSocket>, TcpListener)> {
+fn bind(address: SocketAddr) -> std::io::Result<Listener> {
     let udp = std::net::UdpSocket::from(bound_udp(address)?);
     udp.set_nonblocking(true)?;
     let tcp = if address.is_ipv4() {
@@ -81,7 +93,12 @@ fn bind(address: SocketAddr) -> std::io::Result<(Arc<UdpSocket>, TcpListener)> {
     tcp.set_reuseaddr(true)?;
     setsockopt(&tcp, sockopt::IpFreebind, &true)?;
     tcp.bind(address)?;
-    Ok((Arc::new(UdpSocket::from_std(udp)?), tcp.listen(1024)?))
+    let (udp, tcp) = (UdpSocket::from_std(udp)?, tcp.listen(1024)?);
+    Ok(Listener {
+        places: (udp.local_addr()?, tcp.local_addr()?),
+        udp: Arc::new(udp),
+        tcp,
+    })
 }
 
 fn bound_udp(address: SocketAddr) -> std::io::Result<std::os::fd::OwnedFd> {
@@ -98,6 +115,11 @@ fn bound_udp(address: SocketAddr) -> std::io::Result<std::os::fd::OwnedFd> {
 }
 
 impl Listeners {
+    /// Where each address answers by UDP and by TCP.
+    pub fn places(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr)> {
+        self.sockets.iter().map(|listener| listener.places)
+    }
+
     /// Answers until `shutdown`.
     pub async fn serve(self, zone: SharedZone, forwarder: Forwarder, shutdown: CancellationToken) {
         let room = Arc::new(Semaphore::new(QUESTION_COUNT_MAX));
@@ -108,7 +130,7 @@ impl Listeners {
             room,
         });
         let mut loops = JoinSet::new();
-        for (udp, tcp) in self.sockets {
+        for Listener { udp, tcp, .. } in self.sockets {
             loops.spawn(serve_udp(server.clone(), udp, shutdown.clone()));
             loops.spawn(serve_tcp(server.clone(), tcp, shutdown.clone()));
         }

@@ -75,6 +75,28 @@ struct Resolv {
     options: Vec<String>,
 }
 
+/// The host's resolvers as a pod can reach them: a stub on the host's loopback is no pod's.
+pub(crate) fn host_resolv_conf() -> String {
+    const OWN: &str = "/etc/resolv.conf";
+    /// Where systemd-resolved, whose stub the former names, keeps the real ones.
+    const BEHIND_STUB: &str = "/run/systemd/resolve/resolv.conf";
+    let own = std::fs::read_to_string(OWN).unwrap_or_default();
+    if !names_only_loopback(&own) {
+        return own;
+    }
+    std::fs::read_to_string(BEHIND_STUB).unwrap_or(own)
+}
+
+fn names_only_loopback(resolv_conf: &str) -> bool {
+    let servers = parse(resolv_conf).servers;
+    let is_loopback = |server: &String| {
+        server
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
+    };
+    !servers.is_empty() && servers.iter().all(is_loopback)
+}
+
 /// The pod's /etc/resolv.conf.
 pub(crate) fn resolv_conf(identity: &Identity, spec: &PodSpec, resolver: &Resolver) -> String {
     let host_network = spec.host_network == Some(true);
@@ -176,6 +198,18 @@ mod tests {
         };
         let spec = serde_json::from_value(spec).unwrap();
         assert_eq!(resolv_conf(&identity, &spec, &resolver), expected);
+    }
+
+    #[test]
+    fn only_a_stub_on_loopback_hides_the_real_resolvers() {
+        for (text, expected) in [
+            ("nameserver 127.0.0.53\noptions edns0\n", true),
+            ("nameserver 127.0.0.53\nnameserver 9.9.9.9\n", false),
+            ("nameserver ::1\n", true),
+            ("search lan\n", false),
+        ] {
+            assert_eq!(names_only_loopback(text), expected, "{text}");
+        }
     }
 
     #[test]
