@@ -212,6 +212,7 @@ impl Planner<'_> {
                 .snapshot
                 .final_phase
                 .or(finished)
+                .or_else(|| self.stopped_phase())
                 .unwrap_or(self.phase());
         } else if self.snapshot.final_phase.is_some() {
             self.plan_end(self.grace_seconds(), "Stopping container");
@@ -441,6 +442,17 @@ impl Planner<'_> {
                 return None;
             }
             if end.exit_code != 0 {
+                phase = Phase::Failed;
+            }
+        }
+        Some(phase)
+    }
+
+    /// The final phase of a pod under deletion: no container starts again, whatever its policy says.
+    fn stopped_phase(&self) -> Option<Phase> {
+        let mut phase = Phase::Succeeded;
+        for container in &self.snapshot.spec.containers {
+            if self.run(container)?.ended.as_ref()?.exit_code != 0 {
                 phase = Phase::Failed;
             }
         }
