@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use crate::cgroup::{self, Cgroups};
 use crate::netlink::Socket;
@@ -37,14 +36,12 @@ fn remove_all(run_dir: &Path) -> Vec<String> {
         data_dir: data_dir.unwrap_or_else(|_| run_dir.to_owned()),
     };
     let mut errors = Vec::new();
-    let alone = Mutex::new(());
-    for record in sandbox::records(&paths) {
-        errors.extend(sandbox::end(
-            &paths,
-            &Cgroups::default(),
-            &alone,
-            &record.uid,
-        ));
+    let records = sandbox::records(&paths);
+    for record in &records {
+        sandbox::kill(&paths, &record.uid);
+    }
+    for record in records {
+        errors.extend(sandbox::end(&paths, &Cgroups::default(), &record.uid));
         sandbox::forget(&paths, &record.uid);
     }
     errors.extend(remove_network());

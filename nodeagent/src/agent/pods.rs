@@ -95,7 +95,7 @@ impl Workers {
 
 fn remove(host: &Host, uid: &str) {
     host.drop_link(uid);
-    for error in sandbox::end(&host.paths, &host.cgroups, &host.network_lock, uid) {
+    for error in sandbox::end(&host.paths, &host.cgroups, uid) {
         tracing::warn!(uid, error, "removing an orphaned pod");
     }
     sandbox::forget(&host.paths, uid);

@@ -152,27 +152,24 @@ pub(crate) fn records(paths: &Paths) -> Vec<Record> {
         .collect()
 }
 
-/// Ends the init and with it every process of the pod, then the pod's netns, veth and cgroups. Blocks.
-pub(crate) fn end(
-    paths: &Paths,
-    cgroups: &Cgroups,
-    network_lock: &Mutex<()>,
-    uid: &str,
-) -> Vec<String> {
+/// Kills the init and with it every process of the pod, without waiting for them to be gone.
+pub(crate) fn kill(paths: &Paths, uid: &str) {
+    if let Some(init) = process::find_init(&paths.pod(uid)) {
+        init.kill();
+    }
+}
+
+/// Ends the init and with it every process of the pod, then lets go of its netns and removes its cgroups. Blocks.
+///
+/// The kernel removes the veth with the netns, many at once; one by one each would wait for all CPUs under the
+/// lock that new pods need. A netns that somebody still holds keeps its veth until the network is next repaired.
+pub(crate) fn end(paths: &Paths, cgroups: &Cgroups, uid: &str) -> Vec<String> {
     const KILL_TIME_MAX: Duration = Duration::from_secs(5);
     if let Some(init) = process::find_init(&paths.pod(uid)) {
         init.kill();
         init.wait(KILL_TIME_MAX);
     }
     let mut errors = Vec::new();
-    let link = network::link_name(uid);
-    let deleted = {
-        let _one_at_a_time = network_lock.lock();
-        Socket::open()
-            .map_err(Error::from)
-            .and_then(|mut socket| Ok(network::apply::delete_link(&mut socket, &link)?))
-    };
-    errors.extend(deleted.err().map(|error| error.to_string()));
     errors.extend(
         netns::release(&paths.netns(uid))
             .err()

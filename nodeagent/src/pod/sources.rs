@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, PodSpec, Secret, ServiceAccount, Volume};
 use kube::api::{Api, PostParams};
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
 
 use super::{Identity, containers};
 
@@ -45,33 +48,50 @@ pub(crate) async fn fetch(
     identity: &Identity,
     spec: &PodSpec,
 ) -> Result<Sources, Error> {
-    let references = references(spec);
-    let mut sources = Sources::default();
-    let config_maps = Api::<ConfigMap>::namespaced(client.clone(), &identity.namespace);
-    for name in references.config_maps {
-        let found = config_maps
-            .get_opt(&name)
-            .await
-            .map_err(failed("ConfigMap", &name))?;
-        sources
-            .config_maps
-            .extend(found.map(|found| (found.name_any(), found)));
-    }
-    let secrets = Api::<Secret>::namespaced(client.clone(), &identity.namespace);
-    for name in references.secrets {
-        let found = secrets
-            .get_opt(&name)
-            .await
-            .map_err(failed("Secret", &name))?;
-        sources
-            .secrets
-            .extend(found.map(|found| (found.name_any(), found)));
-    }
-    for key in references.tokens {
-        let token = token(client, identity, spec, &key).await?;
-        sources.tokens.extend(token.map(|token| (key, token)));
-    }
-    Ok(sources)
+    let References {
+        config_maps,
+        secrets,
+        tokens,
+    } = references(spec);
+    // A pod waits for these before its first container: all at once.
+    let (config_maps, secrets, tokens) = tokio::try_join!(
+        try_join_all(
+            config_maps
+                .into_iter()
+                .map(|name| get(client, identity, "ConfigMap", name))
+        ),
+        try_join_all(
+            secrets
+                .into_iter()
+                .map(|name| get(client, identity, "Secret", name))
+        ),
+        try_join_all(tokens.into_iter().map(|key| async move {
+            let token = token(client, identity, spec, &key).await?;
+            Ok::<_, Error>(token.map(|token| (key, token)))
+        })),
+    )?;
+    Ok(Sources {
+        config_maps: config_maps.into_iter().flatten().collect(),
+        secrets: secrets.into_iter().flatten().collect(),
+        tokens: tokens.into_iter().flatten().collect(),
+    })
+}
+
+async fn get<K>(
+    client: &Client,
+    identity: &Identity,
+    kind: &'static str,
+    name: String,
+) -> Result<Option<(String, K)>, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
+{
+    let api = Api::<K>::namespaced(client.clone(), &identity.namespace);
+    let found = api.get_opt(&name).await.map_err(failed(kind, &name))?;
+    Ok(found.map(|found| (name, found)))
 }
 
 async fn token(
@@ -175,6 +195,26 @@ impl References {
 pub(crate) fn token_lifetime(spec: &PodSpec) -> Option<Duration> {
     let shortest = references(spec).tokens.iter().map(|key| key.1).min()?;
     Some(Duration::from_secs(u64::try_from(shortest).unwrap_or(0)))
+}
+
+/// The pod's volumes of ConfigMaps and Secrets that users may change while it runs; `None` if it has none.
+pub(crate) fn only_objects(spec: &PodSpec) -> Option<PodSpec> {
+    let mut narrowed = spec.clone();
+    let volumes = narrowed.volumes.get_or_insert_default();
+    volumes.retain(|volume| {
+        let mut references = References::default();
+        references.add_volume(volume);
+        let shows_objects = !references.config_maps.is_empty() || !references.secrets.is_empty();
+        shows_objects && references.tokens.is_empty()
+    });
+    if volumes.is_empty() {
+        return None;
+    }
+    let init = narrowed.init_containers.iter_mut().flatten();
+    for container in init.chain(&mut narrowed.containers) {
+        (container.env, container.env_from) = (None, None);
+    }
+    Some(narrowed)
 }
 
 /// The key under which a projection's token is fetched.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 
@@ -150,7 +150,7 @@ impl Worker {
         self.host.drop_link(&self.identity.uid);
         let (host, uid, mailbox) = (self.host.clone(), self.identity.uid.clone(), self.tell());
         tokio::task::spawn_blocking(move || {
-            let errors = sandbox::end(&host.paths, &host.cgroups, &host.network_lock, &uid);
+            let errors = sandbox::end(&host.paths, &host.cgroups, &uid);
             let _ = mailbox.send(Message::SandboxEnded(errors));
         });
     }
@@ -180,7 +180,7 @@ impl Worker {
         };
         self.memory.entry(name.clone()).or_default().starting = Some(attempt);
         let preparation = self.preparation();
-        self.rotate_tokens(First::Later);
+        self.keep_volumes(First::Later);
         let mailbox = self.tell();
         tokio::spawn(async move {
             let result = Box::new(preparation.run(&container, attempt).await);
@@ -313,7 +313,7 @@ impl Preparation {
 
     fn configure(
         &self,
-        spec: &k8s_openapi::api::core::v1::PodSpec,
+        spec: &PodSpec,
         container: &Container,
         attempt: u32,
         sources: &sources::Sources,
@@ -323,11 +323,8 @@ impl Preparation {
         })
     }
 
-    /// Fetches the pod's sources again and writes what its volumes show of them.
-    pub(super) async fn refresh(self) -> anyhow::Result<()> {
-        let Some(spec) = self.pod.spec.clone() else {
-            return Ok(());
-        };
+    /// Fetches what `spec` refers to again and writes what its volumes show of that.
+    pub(super) async fn refresh(self, spec: PodSpec) -> anyhow::Result<()> {
         let sources = sources::fetch(&self.host.client, &self.identity, &spec).await?;
         let write = move || {
             self.with_facts(&spec, &sources, |facts| {
@@ -339,7 +336,7 @@ impl Preparation {
 
     fn with_facts<T>(
         &self,
-        spec: &k8s_openapi::api::core::v1::PodSpec,
+        spec: &PodSpec,
         sources: &sources::Sources,
         work: impl FnOnce(Facts<'_>) -> T,
     ) -> T {
@@ -365,7 +362,7 @@ impl Preparation {
 
     fn configure_with(
         &self,
-        spec: &k8s_openapi::api::core::v1::PodSpec,
+        spec: &PodSpec,
         container: &Container,
         attempt: u32,
         facts: Facts<'_>,

@@ -30,7 +30,7 @@ impl Worker {
         if process::find_init(&directory).is_some() {
             self.sandbox = SandboxState::Making;
             self.connect();
-            self.rotate_tokens(First::Now);
+            self.keep_volumes(First::Now);
         } else {
             self.sandbox = SandboxState::Lost;
             self.close_runs();

@@ -1,11 +1,15 @@
-//! Renews the service-account tokens in a running pod's volumes before they expire.
+//! Keeps a running pod's volumes current: tokens before they expire, ConfigMaps and Secrets as they change.
 
 use std::time::Duration;
+
+use k8s_openapi::api::core::v1::PodSpec;
 
 use super::Worker;
 use super::act::Preparation;
 use crate::pod::sources;
 
+/// Pause between looks at a pod's ConfigMaps and Secrets; kubelets take a minute or more.
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// Pause after a renewal that failed.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -19,17 +23,22 @@ pub(super) enum First {
 }
 
 impl Worker {
-    /// Begins to renew the pod's tokens, if it has any and that is not under way.
-    pub(super) fn rotate_tokens(&mut self, first: First) {
-        let Some(lifetime) = sources::token_lifetime(&self.spec) else {
-            return;
-        };
+    /// Begins to keep the pod's volumes current, if they need it and that is not under way.
+    pub(super) fn keep_volumes(&mut self, first: First) {
         if !self.rotation.is_empty() {
             return;
         }
-        let preparation = self.preparation();
-        self.rotation
-            .spawn(rotate(preparation, interval(lifetime), first));
+        if let Some(lifetime) = sources::token_lifetime(&self.spec) {
+            let every = interval(lifetime);
+            let preparation = self.preparation();
+            self.rotation
+                .spawn(repeat(preparation, self.spec.clone(), every, first));
+        }
+        if let Some(spec) = sources::only_objects(&self.spec) {
+            let preparation = self.preparation();
+            self.rotation
+                .spawn(repeat(preparation, spec, LOOK_INTERVAL, first));
+        }
     }
 }
 
@@ -38,18 +47,22 @@ fn interval(lifetime: Duration) -> Duration {
     lifetime * 4 / 5
 }
 
-async fn rotate(preparation: Preparation, interval: Duration, first: First) {
+async fn repeat(preparation: Preparation, spec: PodSpec, interval: Duration, first: First) {
     let mut pause = match first {
         First::Now => Duration::ZERO,
         First::Later => interval,
     };
     loop {
         tokio::time::sleep(pause).await;
-        pause = match preparation.clone().refresh().await {
+        pause = match preparation.clone().refresh(spec.clone()).await {
             Ok(()) => interval,
             Err(error) => {
                 let pod = &preparation.identity.name;
-                tracing::warn!(pod, error = format!("{error:#}"), "renewing tokens");
+                tracing::warn!(
+                    pod,
+                    error = format!("{error:#}"),
+                    "bringing volumes up to date"
+                );
                 RETRY
             }
         };
