@@ -10,3 +10,4 @@ mod faults;
 mod host;
 mod names;
 mod packets;
+mod pods;

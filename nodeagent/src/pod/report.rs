@@ -63,9 +63,13 @@ async fn write_all(
 ) {
     const PAUSE_FIRST: Duration = Duration::from_millis(100);
     const PAUSE_MAX: Duration = Duration::from_secs(10);
+    /// Most pods run within this time, and then one write says it all.
+    const SETTLE: Duration = Duration::from_millis(50);
     let api = Api::<Pod>::namespaced(client, &identity.namespace);
     let mut pause = PAUSE_FIRST;
     while newest.changed().await.is_ok() {
+        // The answer holds a lock on the latest status, whatever it is.
+        drop(tokio::time::timeout(SETTLE, newest.wait_for(is_settled)).await);
         loop {
             let Numbered { number, status } = newest.borrow_and_update().clone();
             let Some(status) = status else { break };
@@ -96,6 +100,15 @@ async fn write_all(
             }
         }
     }
+}
+
+/// Whether others wait for this status: a pod that only comes into being is worth a moment's patience.
+fn is_settled(latest: &Numbered) -> bool {
+    let phase = latest
+        .status
+        .as_ref()
+        .and_then(|status| status.get("phase"));
+    phase.is_some_and(|phase| phase != "Pending")
 }
 
 /// The patch's `status`; what a pod no longer says has to be said as null.
