@@ -3,6 +3,7 @@
 #[expect(dead_code, reason = "the lab is shared with the benches")]
 mod lab;
 mod scenario;
+mod streams;
 mod trace;
 
 mod examples;

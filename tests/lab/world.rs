@@ -391,7 +391,7 @@ thread_local! {
 }
 
 /// Runs `ask` with this machine's own client.
-fn with_client<T>(kubeconfig: &Path, ask: impl AsyncFnOnce(&kube::Client) -> T) -> T {
+pub(crate) fn with_client<T>(kubeconfig: &Path, ask: impl AsyncFnOnce(&kube::Client) -> T) -> T {
     CLIENT.with_borrow_mut(|kept| {
         let fits = kept.as_ref().is_some_and(|(path, ..)| path == kubeconfig);
         if !fits {
