@@ -4,6 +4,7 @@ use knarr_api::{
     apply::{Force, KUBECTL, renew_last_applied},
     decode,
     kinds::Kind,
+    meta,
     patch::{self as patches, Format},
     status::{Details, Status},
 };
@@ -118,6 +119,13 @@ impl Writer<'_> {
         }
         let mut applied = patch.document.clone();
         identity::check_name(&applied, name, self.namespace)?;
+        let uid = meta::uid(&applied);
+        if old.is_none() && !uid.is_empty() {
+            let detail = format!(
+                "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            );
+            return Err(Status::conflict(self.kind, name, &detail));
+        }
         self.leave_out_foreign_parts(&mut applied);
         let mut merged = self.with_manager(|manager| {
             knarr_api::apply::apply(self.kind, old, &applied, manager, patch.force)

@@ -41,6 +41,7 @@ impl Writer<'_> {
                 if !kind.strategy.create_on_update {
                     return Err(Status::not_found(kind, meta::name(&object)));
                 }
+                check_uid(kind, &object, &Value::Null)?;
                 return Ok(Proposal::Untracked(object.clone()));
             };
             check_uid(kind, &object, old)?;
@@ -262,14 +263,14 @@ fn is_last_obstacle_gone(new: &Value, old: &Value) -> bool {
         && grace.unwrap_or(0) == 0
 }
 
-/// A uid in the body is a precondition.
+/// A uid in the body is a precondition, which no object that is missing meets.
 fn check_uid(kind: &knarr_api::kinds::Kind, new: &Value, old: &Value) -> Result<(), Status> {
     let (given, current) = (meta::uid(new), meta::uid(old));
     if given.is_empty() || given == current {
         return Ok(());
     }
-    let name = meta::name(old);
-    let place = [kind.plural, meta::namespace(old), name];
+    let name = meta::name(new);
+    let place = [registry_folder(kind), meta::namespace(new), name];
     let place: Vec<&str> = place.into_iter().filter(|part| !part.is_empty()).collect();
     let detail = format!(
         "StorageError: invalid object, Code: 4, Key: /registry/{}, ResourceVersion: 0, \
@@ -277,4 +278,14 @@ fn check_uid(kind: &knarr_api::kinds::Kind, new: &Value, old: &Value) -> Result<
         place.join("/")
     );
     Err(Status::conflict(kind, name, &detail))
+}
+
+/// Where Kubernetes keeps objects of a kind in etcd, as its errors say.
+fn registry_folder(kind: &knarr_api::kinds::Kind) -> &'static str {
+    match kind.plural {
+        "services" => "services/specs",
+        "endpoints" => "services/endpoints",
+        "nodes" => "minions",
+        plural => plural,
+    }
 }

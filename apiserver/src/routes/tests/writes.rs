@@ -169,3 +169,55 @@ async fn a_scale_changes_replicas_and_nothing_else() {
          must be greater than or equal to 0"
     );
 }
+
+#[tokio::test]
+async fn a_uid_in_the_body_is_met_by_no_other_object_and_by_no_missing_one() {
+    let world = World::new().await;
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "s", "namespace": "shop", "uid": "other"},
+        "spec": {"ports": [{"port": 80}]}
+    });
+    let services = "/api/v1/namespaces/shop/services";
+    let one = format!("{services}/s");
+    let refused = |uid: &str| {
+        format!(
+            "Operation cannot be fulfilled on services \"s\": StorageError: invalid object, Code: 4, \
+             Key: /registry/services/specs/shop/s, ResourceVersion: 0, AdditionalErrorMsg: \
+             Precondition failed: UID in precondition: other, UID in object meta: {uid}"
+        )
+    };
+    let missing = world.put(&one, service.clone()).await;
+    assert_eq!(
+        (missing.code.as_u16(), missing.message()),
+        (409, refused("").as_str())
+    );
+
+    let apply = format!("{one}?fieldManager=m");
+    let applied = world
+        .call(
+            "PATCH",
+            &apply,
+            "application/apply-patch+yaml",
+            service.clone(),
+        )
+        .await;
+    assert_eq!(
+        (applied.code.as_u16(), applied.message()),
+        (
+            409,
+            "Operation cannot be fulfilled on services \"s\": uid mismatch: the provided object \
+             specified uid other, and no existing object was found"
+        )
+    );
+
+    let mut fresh = service.clone();
+    fresh["metadata"]["uid"] = Value::Null;
+    let created = world.post(services, fresh).await;
+    let uid = created.at("/metadata/uid").as_str().unwrap_or_default();
+    let other = world.put(&one, service).await;
+    assert_eq!(
+        (other.code.as_u16(), other.message()),
+        (409, refused(uid).as_str())
+    );
+}
