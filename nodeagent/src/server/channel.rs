@@ -86,15 +86,24 @@ impl Receiver {
     pub(super) async fn next(&mut self) -> Input {
         loop {
             match self.stream.next().await {
-                Some(Ok(Message::Binary(frame))) => {
-                    if let Some(input) = read(&frame) {
+                Some(Ok(message)) => {
+                    if let Some(input) = meaning(message) {
                         return input;
                     }
                 }
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return Input::End,
-                Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Err(_)) | None => return Input::End,
             }
         }
+    }
+}
+
+fn meaning(message: Message) -> Option<Input> {
+    match message {
+        Message::Binary(frame) => read(&frame),
+        // Python's client sends what it was given as text in text frames.
+        Message::Text(frame) => read(&frame.into()),
+        Message::Close(_) => Some(Input::End),
+        Message::Ping(_) | Message::Pong(_) => None,
     }
 }
 
@@ -145,6 +154,18 @@ mod tests {
 
     fn check(frame: &'static [u8], expected: Option<Input>) {
         assert_eq!(read(&Bytes::from_static(frame)), expected, "{frame:?}");
+    }
+
+    #[test]
+    fn text_frames_are_read_like_binary_ones() {
+        let expected = Some(Input::Stdin(Bytes::from_static(b"hi")));
+        assert_eq!(meaning(Message::Text("\0hi".into())), expected);
+        assert_eq!(
+            meaning(Message::Binary(Bytes::from_static(b"\0hi"))),
+            expected
+        );
+        assert_eq!(meaning(Message::Ping(Bytes::new())), None);
+        assert_eq!(meaning(Message::Close(None)), Some(Input::End));
     }
 
     #[test]
