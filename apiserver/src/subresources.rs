@@ -37,7 +37,6 @@ pub(crate) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
     match name.as_str() {
         "status" => part(call, kind, Part::Status).await,
         "finalize" => part(call, kind, Part::Finalizers).await,
-        "ephemeralcontainers" => part(call, kind, Part::EphemeralContainers).await,
         "resize" => part(call, kind, Part::Resize).await,
         "scale" => scale::serve(call, kind).await,
         "binding" => binding::serve(call).await,

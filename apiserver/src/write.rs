@@ -42,8 +42,6 @@ pub(crate) enum Part {
     Finalizers,
     /// `spec.replicas`, through a Scale; the rest of the object comes from the store.
     Scale,
-    /// A pod's `spec.ephemeralContainers`.
-    EphemeralContainers,
     /// A pod's resources.
     Resize,
 }
@@ -56,7 +54,6 @@ impl Part {
             Part::Status => "status",
             Part::Finalizers => "finalize",
             Part::Scale => "scale",
-            Part::EphemeralContainers => "ephemeralcontainers",
             Part::Resize => "resize",
         }
     }

@@ -90,10 +90,6 @@ const SUBRESOURCES: &[Subresource] = &[
         verbs: &["create"],
     },
     Subresource {
-        name: "ephemeralcontainers",
-        ..Subresource::STATUS
-    },
-    Subresource {
         name: "eviction",
         body: Some(("policy", "v1", "Eviction")),
         verbs: &["create"],

@@ -152,11 +152,7 @@ impl Writer<'_> {
                 let own = ["apiVersion", "kind", "metadata", "status"];
                 fields.retain(|name, _| own.contains(&name.as_str()));
             }
-            Part::Object
-            | Part::Finalizers
-            | Part::Scale
-            | Part::EphemeralContainers
-            | Part::Resize => {}
+            Part::Object | Part::Finalizers | Part::Scale | Part::Resize => {}
         }
     }
 }

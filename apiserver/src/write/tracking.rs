@@ -50,11 +50,7 @@ impl Writer<'_> {
                     }
                 }
             }
-            Part::Object
-            | Part::Finalizers
-            | Part::Scale
-            | Part::EphemeralContainers
-            | Part::Resize => {}
+            Part::Object | Part::Finalizers | Part::Scale | Part::Resize => {}
         }
     }
 }

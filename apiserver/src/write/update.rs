@@ -108,21 +108,15 @@ impl Writer<'_> {
             .check_grant(self.user, kind, &new, Some(&old))?;
         let claims = match self.part {
             Part::Object => allocation::for_update(self.state, kind, &mut new, &old, self.dry_run)?,
-            Part::Status
-            | Part::Finalizers
-            | Part::Scale
-            | Part::EphemeralContainers
-            | Part::Resize => Vec::new(),
+            Part::Status | Part::Finalizers | Part::Scale | Part::Resize => Vec::new(),
         };
         self.prepare(&mut new, &old);
         refuse_invalid(kind, &new, &self.problems(&new, &old))?;
         self.warnings.extend(match self.part {
             Part::Status => (kind.strategy.status_warnings)(&new, &old),
-            Part::Object
-            | Part::Finalizers
-            | Part::Scale
-            | Part::EphemeralContainers
-            | Part::Resize => (kind.strategy.warnings)(&new, Some(&old)),
+            Part::Object | Part::Finalizers | Part::Scale | Part::Resize => {
+                (kind.strategy.warnings)(&new, Some(&old))
+            }
         });
         if is_last_obstacle_gone(&new, &old) {
             return self.remove(key, stored, new).await;
@@ -178,7 +172,6 @@ impl Writer<'_> {
     fn prepare(&self, new: &mut Value, old: &Value) {
         match self.part {
             Part::Object | Part::Scale => self.kind.prepare_update(new, old),
-            Part::EphemeralContainers => pod::prepare_ephemeral(new, old),
             Part::Resize => pod::prepare_resize(new, old),
             Part::Status => self.kind.prepare_status(new, old),
             Part::Finalizers => {
@@ -199,7 +192,6 @@ impl Writer<'_> {
     fn problems(&self, new: &Value, old: &Value) -> Vec<Error> {
         match self.part {
             Part::Object | Part::Scale => self.kind.validate_update(new, old),
-            Part::EphemeralContainers => pod::validate_ephemeral(new, old),
             Part::Resize => pod::validate_resize(new, old),
             Part::Status => self.kind.validate_status(new, old),
             Part::Finalizers => meta::validate_update(new, old),

@@ -375,28 +375,6 @@ fn gates_only_go_and_selectors_only_narrow_while_they_last() {
 }
 
 #[test]
-fn ephemeral_containers_come_through_their_own_door_and_stay() {
-    let old = stored(with_container(json!({})));
-    let mut new = old.clone();
-    new["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "a"}]);
-    new["spec"]["hostname"] = json!("dropped");
-    (POD.strategy.default)(&mut new);
-    update::prepare_ephemeral(&mut new, &old);
-    assert!(new["spec"]["hostname"].is_null());
-    assert_eq!(new["metadata"]["generation"], 2);
-    assert_eq!(texts(&update::validate_ephemeral(&new, &old)), [""; 0]);
-    let mut gone = new.clone();
-    gone["spec"]["ephemeralContainers"] = json!([]);
-    update::prepare_ephemeral(&mut gone, &new);
-    assert_eq!(
-        texts(&update::validate_ephemeral(&gone, &new)),
-        [
-            "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"e\" may not be removed\n"
-        ]
-    );
-}
-
-#[test]
 fn resizing_changes_amounts_of_cpu_and_memory_only() {
     let amounts = |cpu: &str| json!({"resources": {"requests": {"cpu": cpu}}});
     let old = stored(with_container(amounts("1")));

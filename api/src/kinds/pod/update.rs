@@ -236,49 +236,11 @@ fn only_adds(new: &Value, old: &Value) -> bool {
         .all(|list| walk::list(new, list).starts_with(walk::list(old, list)))
 }
 
-/// Keeps everything but the ephemeral containers; stands in for `Kind::prepare_update` where `/ephemeralcontainers` is written.
-pub fn prepare_ephemeral(new: &mut Value, old: &Value) {
-    meta::keep_server_fields(new, old);
-    let wanted = walk::at(new, "spec.ephemeralContainers").clone();
-    keep_all_but_spec(new, old);
-    if !wanted.is_null() {
-        walk::object_mut(new, "spec").insert("ephemeralContainers".into(), wanted);
-    }
-    raise_generation(new, old);
-}
-
 fn raise_generation(new: &mut Value, old: &Value) {
     if walk::at(new, "spec") != walk::at(old, "spec") {
         let generation = meta::generation(old) + 1;
         walk::object_mut(new, "metadata").insert("generation".into(), json!(generation));
     }
-}
-
-/// Validates a write through `/ephemeralcontainers`, metadata included.
-pub fn validate_ephemeral(new: &Value, old: &Value) -> Errors {
-    if !meta::annotation(old, MIRROR).is_empty() {
-        let detail = "static pods do not support ephemeral containers";
-        return vec![Error::forbidden(&Path::default(), detail)];
-    }
-    let mut errors = metadata_and_spec(new, old);
-    let path = Path::new("spec").child("ephemeralContainers");
-    for before in walk::list(old, "spec.ephemeralContainers") {
-        let name = walk::text(before, "name");
-        let quoted = crate::field::quote(name);
-        let now = walk::list(new, "spec.ephemeralContainers")
-            .iter()
-            .find(|container| walk::text(container, "name") == name);
-        let detail = match now {
-            None => format!("existing ephemeral containers {quoted} may not be removed\n"),
-            Some(now) if !walk::same(now, before) => {
-                let diff = internal::diff::of("EphemeralContainer", before, now);
-                format!("existing ephemeral containers {quoted} may not be changed\n{diff}")
-            }
-            Some(_) => continue,
-        };
-        errors.push(Error::forbidden(&path, &detail));
-    }
-    errors
 }
 
 fn metadata_and_spec(new: &Value, old: &Value) -> Errors {
