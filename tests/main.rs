@@ -6,6 +6,7 @@ mod scenario;
 mod streams;
 mod trace;
 
+mod clients;
 mod examples;
 mod faults;
 mod host;
