@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -29,7 +30,11 @@ impl Tokens {
     /// Reads `DATA_DIR/pki/tokens`: lines of hash, user and groups.
     pub(crate) fn open(data_dir: &Path) -> Result<Tokens, pki::Error> {
         let path = tokens_path(data_dir);
-        let text = read_or_create(&path, || Ok::<_, pki::Error>(String::new()))?;
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(pki::Error::Read { path, source }),
+        };
         let users = text
             .lines()
             .map(|line| parse(line).ok_or_else(|| pki::Error::Unreadable(path.clone())))
