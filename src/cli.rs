@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Logs(verbs::logs::Args),
     /// Run a command in a container
     Exec(verbs::exec::Args),
+    /// Say why a Service does or does not route
+    Explain(verbs::explain::Args),
     /// Print the health of each part
     Status,
     /// Print the token that `knarr agent` joins with

@@ -59,6 +59,7 @@ async fn dispatch(command: Command, settings: Settings) -> Result<ExitCode> {
         Command::Delete(args) => verbs::delete::run(args, &settings).await.map(done),
         Command::Logs(args) => verbs::logs::run(args, &settings).await.map(done),
         Command::Exec(args) => verbs::exec::run(args, &settings).await,
+        Command::Explain(args) => verbs::explain::run(args, &settings).await,
         Command::Status => verbs::status::run(&settings).await,
         Command::Token => cluster::print_token(&settings).map(done),
         Command::Kubeconfig => cluster::print_kubeconfig(&settings).map(done),

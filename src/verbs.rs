@@ -3,6 +3,7 @@
 pub(crate) mod apply;
 pub(crate) mod delete;
 pub(crate) mod exec;
+pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod logs;
 mod manifest;

@@ -8,7 +8,9 @@ mod trace;
 
 mod clients;
 mod examples;
+mod explain;
 mod faults;
+mod flows;
 mod host;
 mod names;
 mod packets;

@@ -54,6 +54,11 @@ pub(crate) fn run(scenario: &Scenario) {
     let addresses = addresses(&world, scenario);
     for object in scenario.objects(|name| addresses.of(name)) {
         world.apply(&object.to_string());
+        if object["status"].is_object() {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            let path = format!("/api/v1/namespaces/default/services/{name}/status");
+            world.merge(&path, &json!({ "status": object["status"] }));
+        }
     }
     for pod in scenario
         .pods
@@ -62,10 +67,11 @@ pub(crate) fn run(scenario: &Scenario) {
     {
         world.delete(&format!("/api/v1/namespaces/default/pods/{}", pod.name));
     }
+    let mut kept = BTreeMap::new();
     for row in &scenario.rows {
         let what = format!("{} ({}): {row:?}", scenario.name, scenario.title);
         wait::until(&what, ROW_TIME_MAX, || {
-            check(&world, &addresses, row).map_err(|why| (why, world.logs()))
+            check(&world, &addresses, row, &mut kept).map_err(|why| (why, world.logs()))
         });
     }
 }
@@ -149,30 +155,49 @@ fn addresses(world: &World, scenario: &Scenario) -> Addresses {
     Addresses(found)
 }
 
-fn check(world: &World, addresses: &Addresses, row: &Row) -> Result<(), String> {
-    let to: SocketAddr = row
-        .to(|name| addresses.of(name))
-        .parse()
-        .expect("ADDRESS:PORT");
+fn check(
+    world: &World,
+    addresses: &Addresses,
+    row: &Row,
+    kept: &mut BTreeMap<String, String>,
+) -> Result<(), String> {
+    let to = row.to(|name| addresses.of(name));
     match &row.outcome {
-        Outcome::Answered { by, seen_as } => answered(world, addresses, row, to, by, seen_as),
+        Outcome::Answered { by, seen_as } => {
+            let met = met(world, addresses, row, to, by.len(), seen_as)?;
+            if met == by.iter().cloned().collect() {
+                Ok(())
+            } else {
+                Err(format!("answered by {met:?}"))
+            }
+        }
+        Outcome::Kept { by_one_of, seen_as } => {
+            let met = met(world, addresses, row, to, by_one_of.len(), seen_as)?;
+            let first = met.first().cloned().unwrap_or_default();
+            let known = kept.entry(row.from.clone()).or_insert(first);
+            if met == BTreeSet::from([known.clone()]) && by_one_of.contains(known) {
+                Ok(())
+            } else {
+                Err(format!("answered by {met:?}, and before by {known}"))
+            }
+        }
         Outcome::Dropped => expect(ask(world, row, to), Probed::Dropped),
         // The host's own refusal and ours look alike to a client.
         Outcome::Rejected | Outcome::Untouched => expect(ask(world, row, to), Probed::Rejected),
     }
 }
 
-fn answered(
+/// Everybody who answers over many tries.
+fn met(
     world: &World,
     addresses: &Addresses,
     row: &Row,
     to: SocketAddr,
-    by: &[String],
+    backend_count: usize,
     seen_as: &str,
-) -> Result<(), String> {
-    let wanted: BTreeSet<&str> = by.iter().map(String::as_str).collect();
+) -> Result<BTreeSet<String>, String> {
     let mut met = BTreeSet::new();
-    for _ in 0..wanted.len() * TRIES_PER_BACKEND {
+    for _ in 0..backend_count * TRIES_PER_BACKEND {
         match ask(world, row, to) {
             Probed::Answered { by, seen_as: ip } => {
                 let seen = addresses.name_of(&ip);
@@ -184,12 +209,7 @@ fn answered(
             other => return Err(format!("{other:?}")),
         }
     }
-    let met: BTreeSet<&str> = met.iter().map(String::as_str).collect();
-    if met == wanted {
-        Ok(())
-    } else {
-        Err(format!("answered by {met:?}"))
-    }
+    Ok(met)
 }
 
 fn expect(found: Probed, wanted: Probed) -> Result<(), String> {
@@ -204,6 +224,7 @@ fn ask(world: &World, row: &Row, to: SocketAddr) -> Probed {
     let protocol = match row.protocol {
         Protocol::Tcp => probe::Protocol::Tcp,
         Protocol::Udp => probe::Protocol::Udp,
+        Protocol::Icmp => probe::Protocol::Icmp,
     };
     let machine = if row.from == "client" {
         Some(&world.client)
@@ -241,15 +262,22 @@ macro_rules! scenarios {
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios");
 
 scenarios! {
+    affinity
     cluster_ip
+    external_ip
     external_policy_local
     hairpin
     internal_policy_local
+    leaving
+    leaving_local
     load_balancer_ip
+    load_balancer_proxy
     manual_slice
     nobody_answers
     node_port
+    other_proxy
     ports_by_name
+    several_slices
     source_ranges
     unready
 }

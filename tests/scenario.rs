@@ -2,7 +2,7 @@
 //!
 //! `$(NAME)` in YAML or in the `to` column stands for the address of that pod, node or `client`.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path};
 
 use serde_json::Value;
 
@@ -42,7 +42,7 @@ pub(crate) enum PodState {
 pub(crate) struct Row {
     /// A pod, a node or `client`.
     pub(crate) from: String,
-    /// `ADDRESS:PORT`, before `$(NAME)` is replaced.
+    /// `ADDRESS:PORT`, or `ADDRESS` for a ping, before `$(NAME)` is replaced.
     to: String,
     pub(crate) protocol: Protocol,
     pub(crate) outcome: Outcome,
@@ -52,12 +52,19 @@ pub(crate) struct Row {
 pub(crate) enum Protocol {
     Tcp,
     Udp,
+    /// An echo request, to an address without a port.
+    Icmp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// By each of these over many tries and by nobody else, who see that source.
     Answered { by: Vec<String>, seen_as: String },
+    /// By one of these, and by the same one in every such row of the same client.
+    Kept {
+        by_one_of: Vec<String>,
+        seen_as: String,
+    },
     /// Refused at once by the node that the packet meets first.
     Rejected,
     /// Nothing comes back.
@@ -145,19 +152,32 @@ impl Scenario {
 impl Row {
     fn read(cells: &BTreeMap<String, String>) -> Result<Self, String> {
         let cell = |name: &str| cells.get(name).cloned().unwrap_or_default();
-        let outcome = match cell("answered by").as_str() {
+        let names = |list: &str| {
+            let mut names: Vec<String> = list.split(',').map(|n| n.trim().to_owned()).collect();
+            names.sort();
+            names
+        };
+        let answered_by = cell("answered by");
+        let outcome = match answered_by.as_str() {
             "rejected" => Outcome::Rejected,
             "dropped" => Outcome::Dropped,
             "untouched" => Outcome::Untouched,
             "" => return Err(format!("nothing in `answered by`: {cells:?}")),
-            by => Outcome::Answered {
-                by: by.split(',').map(|name| name.trim().to_owned()).collect(),
-                seen_as: cell("seen as"),
+            by => match by.strip_prefix("always one of ") {
+                Some(list) => Outcome::Kept {
+                    by_one_of: names(list),
+                    seen_as: cell("seen as"),
+                },
+                None => Outcome::Answered {
+                    by: names(by),
+                    seen_as: cell("seen as"),
+                },
             },
         };
         let protocol = match cell("protocol").to_ascii_lowercase().as_str() {
             "" | "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
+            "icmp" => Protocol::Icmp,
             other => return Err(format!("protocol {other:?}")),
         };
         Ok(Self {
@@ -168,9 +188,14 @@ impl Row {
         })
     }
 
-    /// `ADDRESS:PORT`, with the addresses of pods and machines filled in.
-    pub(crate) fn to(&self, address: impl Fn(&str) -> Option<String>) -> String {
-        fill_in(&self.to, address)
+    /// Where the packet goes, with the addresses of pods and machines filled in.
+    pub(crate) fn to(&self, address: impl Fn(&str) -> Option<String>) -> SocketAddr {
+        let text = fill_in(&self.to, address);
+        let whole = match self.protocol {
+            Protocol::Tcp | Protocol::Udp => text.parse(),
+            Protocol::Icmp => format!("{text}:0").parse(),
+        };
+        whole.unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 }
 
@@ -303,7 +328,12 @@ fn every_scenario_names_only_machines_and_pods_it_has() {
         let known = |name: &str| machine(name) || pod(name);
         for row in &scenario.rows {
             assert!(known(&row.from), "{}: {:?}", scenario.name, row.from);
-            if let Outcome::Answered { by, seen_as } = &row.outcome {
+            if let Outcome::Answered { by, seen_as }
+            | Outcome::Kept {
+                by_one_of: by,
+                seen_as,
+            } = &row.outcome
+            {
                 assert!(
                     by.iter().all(|name| known(name)),
                     "{}: {by:?}",
@@ -311,7 +341,7 @@ fn every_scenario_names_only_machines_and_pods_it_has() {
                 );
                 assert!(known(seen_as), "{}: {seen_as:?}", scenario.name);
             }
-            row.to(|name| known(name).then(String::new));
+            row.to(|name| known(name).then(|| "10.42.0.9".to_owned()));
         }
         assert!(
             scenario

@@ -9,7 +9,7 @@ use std::{
 
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use knarr_netproxy::nftables::{
-    Ruleset,
+    Name, Ruleset,
     trace::{End, Machine, Origin, Packet, trace},
 };
 use knarr_netproxy_plan::{Family, ServiceKey, Settings, Snapshot, check, plan};
@@ -27,7 +27,7 @@ fn every_packet_ends_where_its_scenario_says() {
     for scenario in Scenario::all(folder) {
         let world = World::of(&scenario);
         for row in &scenario.rows {
-            let outcome = world.outcome(row);
+            let outcome = world.outcome(row, &scenario.rows);
             if outcome != row.outcome {
                 wrong.push(format!("{}: {row:?}\n  but {outcome:?}", scenario.name));
             }
@@ -35,6 +35,9 @@ fn every_packet_ends_where_its_scenario_says() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// A client that a set of a ruleset remembers.
+type Memory = (Name, Vec<u8>);
 
 /// A scenario's cluster, as far as packets can tell.
 struct World {
@@ -99,43 +102,82 @@ impl World {
         }
     }
 
-    fn outcome(&self, row: &Row) -> Outcome {
+    fn outcome(&self, row: &Row, rows: &[Row]) -> Outcome {
+        let (node, packet) = self.start(row);
+        let ends = self.through(node, packet, &BTreeSet::new());
+        match self.judge(packet.destination, &ends) {
+            Outcome::Answered { by, seen_as }
+                if matches!(row.outcome, Outcome::Kept { .. }) && self.keeps(row, rows) =>
+            {
+                let by_one_of = by;
+                Outcome::Kept { by_one_of, seen_as }
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Whether each backend that a client can meet first is met in all its rows ever after.
+    fn keeps(&self, row: &Row, rows: &[Row]) -> bool {
+        let alike =
+            |other: &&Row| other.from == row.from && matches!(other.outcome, Outcome::Kept { .. });
+        let (node, packet) = self.start(row);
+        let machine = self.machine(node, &BTreeSet::new());
+        trace(&self.rulesets[node], &machine, packet)
+            .into_iter()
+            .all(|way| {
+                let (Some(memory), End::Passed { to, .. }) = (way.remembers, way.end) else {
+                    return false;
+                };
+                let memory = BTreeSet::from([memory]);
+                rows.iter().filter(alike).all(|other| {
+                    let (node, packet) = self.start(other);
+                    let ends = self.through(node, packet, &memory);
+                    ends.iter()
+                        .all(|end| matches!(end, End::Passed { to: again, .. } if *again == to))
+                })
+            })
+    }
+
+    /// The node that a row's packet meets first, and the packet.
+    fn start(&self, row: &Row) -> (&str, Packet) {
         let to = row.to(|name| self.addresses.get(name).map(ToString::to_string));
-        let to: SocketAddr = to.parse().unwrap_or_else(|error| panic!("{to}: {error}"));
+        let source = SocketAddr::new(self.addresses[&row.from], 40_000);
+        let protocol = match row.protocol {
+            Protocol::Icmp => 1,
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+        };
+        let own = self.rulesets.get_key_value(&row.from);
+        let node = match (own, self.nodes_of_pods.get(&row.from)) {
+            (Some((node, _)), _) => node,
+            (None, Some(node)) => node,
+            (None, None) => self.node_at(to.ip()).unwrap_or("node-1"),
+        };
+        let origin = match own {
+            Some(_) => Origin::Own,
+            None => Origin::Arrives,
+        };
         let packet = Packet {
-            source: SocketAddr::new(self.addresses[&row.from], 40_000),
+            source,
             destination: to,
-            protocol: match row.protocol {
-                Protocol::Tcp => 6,
-                Protocol::Udp => 17,
-            },
-            origin: Origin::Arrives,
+            protocol,
+            origin,
         };
-        let ends = match (
-            self.rulesets.get(&row.from),
-            self.nodes_of_pods.get(&row.from),
-        ) {
-            (Some(_), _) => self.through(
-                &row.from,
-                Packet {
-                    origin: Origin::Own,
-                    ..packet
-                },
-            ),
-            (None, Some(node)) => self.through(node, packet),
-            (None, None) => self.through(self.node_at(to.ip()).unwrap_or("node-1"), packet),
-        };
-        self.judge(to, &ends)
+        (node, packet)
+    }
+
+    fn machine(&self, node: &str, remembered: &BTreeSet<Memory>) -> Machine {
+        let own = self.addresses[node];
+        Machine {
+            addresses: [own].into(),
+            outgoing: Some(own),
+            remembered: remembered.clone(),
+        }
     }
 
     /// What becomes of a packet that meets a node, and perhaps another node after it.
-    fn through(&self, node: &str, packet: Packet) -> BTreeSet<End> {
-        let own = self.addresses[node];
-        let machine = Machine {
-            addresses: [own].into(),
-            outgoing: Some(own),
-            ..Machine::default()
-        };
+    fn through(&self, node: &str, packet: Packet, remembered: &BTreeSet<Memory>) -> BTreeSet<End> {
+        let machine = self.machine(node, remembered);
         let mut ends = BTreeSet::new();
         for way in trace(&self.rulesets[node], &machine, packet) {
             match way.end {
@@ -149,7 +191,7 @@ impl World {
                             origin,
                             ..packet
                         };
-                        ends.extend(self.through(next, onward));
+                        ends.extend(self.through(next, onward, remembered));
                     }
                     Some(_) | None => {
                         ends.insert(End::Passed { to, source });

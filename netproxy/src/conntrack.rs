@@ -45,42 +45,29 @@ struct Flow {
 }
 
 impl Question {
-    /// Asks about every UDP frontend of a plan.
-    pub(crate) fn of_plan(plan: &Plan) -> Self {
+    /// Asks about every UDP frontend of a plan, too.
+    pub(crate) fn add_plan(&mut self, plan: &Plan) {
         let udp = plan
             .frontends
             .iter()
             .filter(|(key, _)| key.protocol == Protocol::Udp);
-        let frontends = udp
-            .map(|(key, frontend)| (*key, frontend.serving.clone()))
-            .collect();
-        Self {
-            frontends,
-            node_port_addresses: node_port_addresses(plan),
-        }
+        let serving = udp.map(|(key, frontend)| (*key, frontend.serving.clone()));
+        self.frontends.extend(serving);
+        self.node_port_addresses = node_port_addresses(plan);
     }
 
-    /// Asks about the UDP frontends that changes touch, those that are gone included.
-    pub(crate) fn of_changes(changes: &Changes, plan: &Plan) -> Self {
+    /// Asks about the UDP frontends that changes touch, too, those that are gone included.
+    pub(crate) fn add_changes(&mut self, changes: &Changes, plan: &Plan) {
         let udp = changes
             .frontends
             .iter()
             .filter(|(key, _)| key.protocol == Protocol::Udp);
-        let frontends = udp
-            .map(|(key, change)| {
-                let nobody = || Arc::from([]);
-                (
-                    *key,
-                    change
-                        .to()
-                        .map_or_else(nobody, |frontend| frontend.serving.clone()),
-                )
-            })
-            .collect();
-        Self {
-            frontends,
-            node_port_addresses: node_port_addresses(plan),
-        }
+        let serving = udp.map(|(key, change)| {
+            let serving = change.to().map(|frontend| frontend.serving.clone());
+            (*key, serving.unwrap_or_else(|| Arc::from([])))
+        });
+        self.frontends.extend(serving);
+        self.node_port_addresses = node_port_addresses(plan);
     }
 
     /// Whether there is anything to ask.

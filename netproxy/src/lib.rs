@@ -6,6 +6,7 @@
 pub mod announce;
 mod conntrack;
 pub mod dns;
+pub mod explain;
 mod health;
 mod netlink;
 pub mod nftables;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    io, mem,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -42,6 +42,8 @@ pub(crate) struct Proxy {
     dataplane: Nftables,
     /// What the kernel is believed to have; nothing after trouble.
     believed: Belief,
+    /// UDP flows to look at once the kernel has the plan.
+    question: Question,
     warnings: Vec<Warning>,
     resident: Resident,
 }
@@ -71,6 +73,7 @@ impl Proxy {
             planner: Planner::default(),
             dataplane,
             believed,
+            question: Question::default(),
             warnings: Vec::new(),
             resident,
         }
@@ -101,10 +104,10 @@ impl Proxy {
             self.planner = planner;
             changes
         };
-        let question = match self.believed {
-            Belief::Unknown => Question::of_plan(self.planner.plan()),
-            Belief::Known => Question::of_changes(&changes, self.planner.plan()),
-        };
+        if self.believed == Belief::Unknown {
+            self.question.add_plan(self.planner.plan());
+        }
+        self.question.add_changes(&changes, self.planner.plan());
         let applied = match self.believed {
             Belief::Unknown => self.dataplane.sync(self.planner.plan()),
             Belief::Known if changes.is_empty() => Ok(Applied::default()),
@@ -115,8 +118,8 @@ impl Proxy {
         } else {
             Belief::Unknown
         };
-        if applied.is_ok() && !question.is_empty() {
-            match conntrack::reconcile(&question) {
+        if applied.is_ok() && !self.question.is_empty() {
+            match conntrack::reconcile(&mem::take(&mut self.question)) {
                 Ok(0) => {}
                 Ok(count) => tracing::debug!("{count} UDP flows led to nobody"),
                 Err(error) => tracing::warn!("UDP flows: {}: {}", error, error.cause),

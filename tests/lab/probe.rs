@@ -28,6 +28,7 @@ pub(crate) enum Outcome {
 pub(crate) enum Protocol {
     Tcp,
     Udp,
+    Icmp,
 }
 
 /// Asks from the namespace this thread is in.
@@ -35,6 +36,7 @@ pub(crate) fn ask(protocol: Protocol, to: SocketAddr) -> Outcome {
     let answer = match protocol {
         Protocol::Tcp => ask_tcp(to),
         Protocol::Udp => ask_udp(to),
+        Protocol::Icmp => ping(to),
     };
     match answer {
         Ok(text) => read_answer(&text),
@@ -80,6 +82,31 @@ fn ask_udp(to: SocketAddr) -> std::io::Result<String> {
     let mut buffer = [0; 1500];
     let length = socket.recv(&mut buffer)?;
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// One echo request; what comes back is the whole reply, as text.
+fn ping(to: SocketAddr) -> std::io::Result<String> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+    const ECHO: [u8; 8] = [8, 0, 0xf7, 0xfe, 0, 1, 0, 0];
+    let raw = SockType::Raw;
+    let fd = socket(
+        AddressFamily::Inet,
+        raw,
+        SockFlag::empty(),
+        SockProtocol::Icmp,
+    )?;
+    // Reading, sending and timeouts are the same calls for every kind of datagram.
+    let socket = UdpSocket::from(fd);
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(ANSWER_TIME_MAX))?;
+    if let Err(error) = socket.send(&ECHO)
+        && error.kind() != ErrorKind::PermissionDenied
+    {
+        return Err(error);
+    }
+    let mut buffer = [0; 1500];
+    let length = socket.recv(&mut buffer)?;
+    Ok(format!("echo reply: {:?}", &buffer[..length]))
 }
 
 fn read_answer(text: &str) -> Outcome {

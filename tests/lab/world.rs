@@ -35,6 +35,8 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Load-balancer addresses on the nodes' own link, so that the router has to ask for them by ARP.
 pub(crate) const LB_POOL: &str = "10.77.0.200-10.77.0.219";
+/// Addresses that somebody else routes to node-1.
+const EXTERNAL_IPS: &str = "198.51.100.0/24";
 pub(crate) const CLIENT_IP: &str = "10.78.0.2";
 
 pub(crate) struct World {
@@ -62,6 +64,7 @@ impl World {
         router.sh("ip link add lan type bridge");
         router.sh("ip link set lan up");
         router.sh("ip addr add 10.77.0.1/24 dev lan");
+        router.sh(&format!("ip route add {EXTERNAL_IPS} via 10.77.0.11"));
         router.cable("to-client", &client, "eth0");
         router.sh("ip addr add 10.78.0.1/24 dev to-client");
         client.sh(&format!("ip addr add {CLIENT_IP}/24 dev eth0"));

@@ -12,6 +12,12 @@ use crate::{
     settings::Settings,
 };
 
+/// Labels of Services and slices that this proxy leaves alone.
+pub(crate) const NOT_PROXIED_LABELS: [&str; 2] = [
+    "service.kubernetes.io/service-proxy-name",
+    "service.kubernetes.io/headless",
+];
+
 /// A pod address that answers, as this node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -101,7 +107,12 @@ fn keep_better(into: &mut BTreeMap<SocketAddr, Endpoint>, endpoint: Endpoint) {
     }
 }
 
+/// Nothing for slices that no proxy follows: of names, and those labelled for somebody else.
 fn family(slice: &discovery::EndpointSlice) -> Option<Family> {
+    let mut labels = slice.metadata.labels.iter().flatten().map(|(key, _)| key);
+    if labels.any(|label| NOT_PROXIED_LABELS.contains(&label.as_str())) {
+        return None;
+    }
     match slice.address_type.as_str() {
         "IPv4" => Some(Family::V4),
         "IPv6" => Some(Family::V6),

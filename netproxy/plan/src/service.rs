@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 
 use crate::{
-    endpoint::{Endpoint, Place, State, join},
+    endpoint::{Endpoint, NOT_PROXIED_LABELS, Place, State, join},
     frontend::{
         Affinity, AffinityKey, Announced, Answer, Frontend, FrontendKind, Hairpin, HealthCheck,
         Masquerade, Policy,
@@ -190,10 +190,9 @@ impl Facts {
         warnings: &mut BTreeSet<Warning>,
     ) -> Option<Self> {
         let spec = service.spec.as_ref()?;
-        let labels = service.metadata.labels.as_ref();
-        let other_proxy = labels
-            .is_some_and(|labels| labels.contains_key("service.kubernetes.io/service-proxy-name"));
-        if other_proxy || spec.type_.as_deref() == Some("ExternalName") {
+        let mut labels = service.metadata.labels.iter().flatten().map(|(key, _)| key);
+        let left_alone = labels.any(|label| NOT_PROXIED_LABELS.contains(&label.as_str()));
+        if left_alone || spec.type_.as_deref() == Some("ExternalName") {
             return None;
         }
         let mut unreadable = |field, value: &str| {

@@ -1,0 +1,245 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use knarr_netproxy_plan::{Family, Settings, Snapshot, plan};
+use serde_json::{Value, json};
+
+use super::{Explanation, Facts, Kernel, explain};
+use crate::nftables::{Ruleset, wire::Observed};
+
+/// A Service and its surroundings that route; each test breaks one thing.
+struct World {
+    service: Value,
+    pods: Vec<Value>,
+    slices: Vec<Value>,
+    refusing: Vec<&'static str>,
+}
+
+impl World {
+    fn routing() -> Self {
+        let ports = json!([{ "port": 80, "protocol": "TCP", "targetPort": "http" }]);
+        let spec = json!({
+            "type": "ClusterIP", "clusterIP": "10.0.128.7", "clusterIPs": ["10.0.128.7"],
+            "selector": { "app": "web" }, "ports": ports,
+        });
+        let metadata = json!({ "name": "web", "namespace": "default" });
+        Self {
+            service: json!({ "metadata": metadata, "spec": spec }),
+            pods: vec![
+                pod("web-1", "web", "10.42.0.5"),
+                pod("shop-1", "shop", "10.42.0.6"),
+            ],
+            slices: vec![slice("10.42.0.5", "node-1", true)],
+            refusing: Vec::new(),
+        }
+    }
+
+    fn facts(&self, kernel: impl FnOnce(&Snapshot) -> Kernel) -> Facts {
+        let read = |value: &Value| serde_json::from_value(value.clone());
+        let settings = Settings {
+            node_name: "node-1".to_owned(),
+            node_ips: vec!["192.168.7.1".parse().expect("an address")],
+            cluster_cidrs: ["10.42.0.0/16".parse().expect("a range")].into(),
+            service_cidrs: ["10.0.128.0/17".parse().expect("a range")].into(),
+            ..Settings::default()
+        };
+        let service = Arc::new(serde_json::from_value(self.service.clone()).expect("a Service"));
+        let slices: Vec<_> = self
+            .slices
+            .iter()
+            .map(|slice| Arc::new(serde_json::from_value(slice.clone()).expect("a slice")))
+            .collect();
+        let key = knarr_netproxy_plan::ServiceKey::new("default", "web");
+        let services = BTreeMap::from([(key, (Arc::clone(&service), slices.clone()))]);
+        let snapshot = Snapshot {
+            settings: settings.clone(),
+            services,
+        };
+        Facts {
+            service,
+            pods: self
+                .pods
+                .iter()
+                .map(|pod| read(pod).expect("a pod"))
+                .collect(),
+            slices,
+            settings,
+            kernel: kernel(&snapshot),
+            refusing: self
+                .refusing
+                .iter()
+                .map(|text| text.parse().expect("an address"))
+                .collect(),
+        }
+    }
+
+    fn explained(&self) -> Explanation {
+        explain(&self.facts(in_step))
+    }
+
+    fn port(&mut self) -> &mut Value {
+        &mut self.service["spec"]["ports"][0]
+    }
+}
+
+/// A kernel that has what is planned.
+fn in_step(snapshot: &Snapshot) -> Kernel {
+    let (plan, _) = plan(snapshot);
+    let table = |family| (family, Observed::Table(Ruleset::of(&plan, family)));
+    Kernel::Read(Family::BOTH.map(table).into())
+}
+
+fn pod(name: &str, app: &str, ip: &str) -> Value {
+    let ports = json!([{ "name": "http", "containerPort": 8080, "protocol": "TCP" }]);
+    json!({
+        "metadata": { "name": name, "labels": { "app": app } },
+        "spec": { "nodeName": "node-1", "containers": [{ "name": "main", "ports": ports }] },
+        "status": {
+            "phase": "Running", "podIP": ip,
+            "conditions": [{ "type": "Ready", "status": "True" }],
+        },
+    })
+}
+
+fn slice(ip: &str, node: &str, ready: bool) -> Value {
+    json!({
+        "metadata": { "name": "web-abcde" }, "addressType": "IPv4",
+        "endpoints": [{
+            "addresses": [ip], "nodeName": node,
+            "conditions": { "ready": ready, "serving": ready, "terminating": false },
+        }],
+        "ports": [{ "name": "", "port": 8080, "protocol": "TCP" }],
+    })
+}
+
+#[test]
+fn a_service_that_routes_is_told_step_by_step() {
+    let explanation = World::routing().explained();
+    assert!(explanation.routes);
+    let expected = "\
+service   ClusterIP 10.0.128.7
+          port 80/TCP, target port http
+selector  app=web
+pods      web-1: ready, 10.42.0.5 on node-1
+          not chosen: shop-1: app is shop, not web
+slices    web-abcde: 1 of 1 endpoints ready, ports 8080
+plan      on node-1
+          10.0.128.7:80/tcp is answered by 10.42.0.5:8080
+kernel    table ip knarr has all 2 elements of the plan
+packets   10.0.128.7:80/tcp from a pod: answered by 10.42.0.5:8080
+          10.0.128.7:80/tcp from this node: answered by 10.42.0.5:8080
+verdict   default/web routes
+";
+    assert_eq!(explanation.to_string(), expected);
+}
+
+#[track_caller]
+fn check_explanation(explanation: &Explanation, expected: &str) {
+    let text = explanation.to_string();
+    let (_, verdict) = text.split_once("verdict   ").expect("a verdict");
+    assert_eq!(verdict, expected, "{text}");
+    assert!(!explanation.routes);
+}
+
+#[track_caller]
+fn check(broken: impl FnOnce(&mut World), expected: &str) {
+    let mut world = World::routing();
+    broken(&mut world);
+    let expected = format!("default/web does not route\n{expected}");
+    check_explanation(&world.explained(), &expected);
+}
+
+#[test]
+fn a_selector_that_matches_nothing_is_the_cause() {
+    check(
+        |world| {
+            world.service["spec"]["selector"] = json!({ "app": "wev" });
+            world.slices =
+                vec![json!({ "metadata": { "name": "web-abcde" }, "addressType": "IPv4" })];
+        },
+        "cause     no pod has the labels app=wev\n\
+         hint      compare the labels of web-1: app is web, not wev\n",
+    );
+}
+
+#[test]
+fn pods_that_are_not_ready_are_the_cause() {
+    check(
+        |world| {
+            world.slices = vec![slice("10.42.0.5", "node-1", false)];
+            world.pods[0]["status"]["conditions"][0] = json!({ "type": "Ready", "status": "False", "message": "containers with unready status: [main]" });
+        },
+        "cause     the only pod that matches is not fit: web-1 is not ready (containers with unready status: [main])\n\
+         hint      look at `kubectl describe pod web-1` and `kubectl logs web-1`\n",
+    );
+}
+
+#[test]
+fn a_target_port_that_no_pod_names_is_the_cause() {
+    check(
+        |world| {
+            world.port()["targetPort"] = json!("web");
+            world.slices[0]["ports"] = json!([]);
+        },
+        "cause     port 80 leads to web/TCP, and no pod has a port of that name\n\
+         hint      the pods name these: http\n",
+    );
+}
+
+#[test]
+fn a_slice_whose_port_has_another_name_is_the_cause() {
+    check(
+        |world| {
+            world.service["spec"]["selector"] = Value::Null;
+            world.port()["name"] = json!("web");
+            world.slices[0]["ports"][0]["name"] = json!("http");
+        },
+        "cause     no slice has a port named \"web\": ports are joined by name, not by number\n\
+         hint      the slices name these: \"http\"\n",
+    );
+}
+
+#[test]
+fn a_local_policy_without_local_endpoint_is_the_cause() {
+    check(
+        |world| {
+            world.service["spec"]["internalTrafficPolicy"] = json!("Local");
+            world.slices = vec![slice("10.42.1.5", "node-2", true)];
+        },
+        "cause     internalTrafficPolicy is Local, and no endpoint is on node-1\n\
+         hint      run a pod on this node, or set internalTrafficPolicy: Cluster\n",
+    );
+}
+
+#[test]
+fn a_closed_target_port_is_the_cause() {
+    check(
+        |world| world.refusing = vec!["10.42.0.5:8080"],
+        "cause     packets arrive, and 10.42.0.5:8080 refuses the connection: nothing listens there\n\
+         hint      set targetPort to the port that the process in the pod listens on, on all its addresses\n",
+    );
+}
+
+#[test]
+fn an_empty_kernel_is_the_cause() {
+    let absent =
+        |_: &Snapshot| Kernel::Read(Family::BOTH.map(|family| (family, Observed::Absent)).into());
+    let explanation = explain(&World::routing().facts(absent));
+    check_explanation(
+        &explanation,
+        "default/web does not route\n\
+         cause     the kernel's rules are not as planned: 10.0.128.7:80/tcp from a pod is taken by no rule\n\
+         hint      see with `knarr status` whether the netproxy of this node runs; it repairs its rules by itself\n",
+    );
+}
+
+#[test]
+fn a_service_without_selector_and_slices_is_the_cause() {
+    check(
+        |world| {
+            world.service["spec"]["selector"] = Value::Null;
+            world.slices.clear();
+        },
+        "cause     the Service has no selector, and nobody wrote an EndpointSlice for it\n\
+         hint      set spec.selector, or create a slice with the label kubernetes.io/service-name\n",
+    );
+}

@@ -1,0 +1,160 @@
+//! Flows that outlive a change: UDP moves to whoever serves, TCP is never cut.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    time::Duration,
+};
+
+use serde_json::json;
+
+use crate::lab::{netns::Netns, wait, world::World};
+
+const READY_TIME_MAX: Duration = Duration::from_secs(40);
+/// Longer than the clients' pauses, and shorter than the 30 s after which the kernel forgets an idle flow.
+const MOVE_TIME_MAX: Duration = Duration::from_secs(10);
+const ANSWER_TIME_MAX: Duration = Duration::from_millis(200);
+
+/// A client that keeps its source port, so that all its datagrams are one flow.
+struct Flow(UdpSocket);
+
+impl Flow {
+    fn from(netns: &Netns, to: SocketAddr) -> Self {
+        Self(netns.run(move || {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+            socket.connect(to).expect("an address");
+            let limit = Some(ANSWER_TIME_MAX);
+            socket.set_read_timeout(limit).expect("a timeout");
+            socket
+        }))
+    }
+
+    /// Who answers; nobody, when nothing comes back or it is refused.
+    fn ask(&self) -> Option<String> {
+        // An answer that comes late must not be taken for the next one.
+        let mut buffer = [0; 1500];
+        self.0.set_nonblocking(true).expect("a socket");
+        while self.0.recv(&mut buffer).is_ok() {}
+        self.0.set_nonblocking(false).expect("a socket");
+        self.0.send(b"client").ok()?;
+        let length = self.0.recv(&mut buffer).ok()?;
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        let name = text.lines().next()?.strip_prefix("You've hit ")?;
+        Some(name.to_owned())
+    }
+
+    fn until_answered_by(&self, what: &str, wanted: Option<&str>) {
+        wait::until(what, MOVE_TIME_MAX, || {
+            let by = self.ask();
+            if by.as_deref() == wanted {
+                Ok(())
+            } else {
+                Err(by)
+            }
+        });
+    }
+}
+
+fn run_pod(world: &World, name: &str) {
+    let container = json!({
+        "name": "echo", "command": ["knarr", "echo"],
+        "readinessProbe": { "tcpSocket": { "port": 8080 } },
+    });
+    let metadata = json!({ "name": name, "labels": { "pod": name } });
+    let spec = json!({ "terminationGracePeriodSeconds": 1, "containers": [container] });
+    let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec });
+    world.post("/api/v1/namespaces/default/pods", &pod);
+}
+
+fn wait_for_pod(world: &World, name: &str) {
+    let limit = format!("--timeout={}s", READY_TIME_MAX.as_secs());
+    let pod = format!("pod/{name}");
+    world.kubectl(&["wait", "--for=condition=Ready", &pod, &limit]);
+}
+
+const SERVICE: &str = "/api/v1/namespaces/default/services/web";
+
+fn serve(world: &World, pod: &str) {
+    let ports = json!([
+        { "name": "tcp", "port": 80, "targetPort": 8080, "nodePort": 30070 },
+        { "name": "udp", "port": 80, "targetPort": 8080, "nodePort": 30070, "protocol": "UDP" },
+    ]);
+    let spec = json!({
+        "type": "NodePort", "clusterIP": "10.0.128.70", "selector": { "pod": pod }, "ports": ports,
+    });
+    let metadata = json!({ "name": "web" });
+    let service =
+        json!({ "apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec });
+    world.post("/api/v1/namespaces/default/services", &service);
+}
+
+fn choose(world: &World, pod: &str) {
+    world.merge(SERVICE, &json!({ "spec": { "selector": { "pod": pod } } }));
+}
+
+#[test]
+fn udp_flows_follow_the_endpoints_and_tcp_connections_stay() {
+    let world = World::running(1);
+    run_pod(&world, "web-1");
+    run_pod(&world, "web-2");
+    let node = &world.nodes[0];
+    let node_port = format!("{}:30070", node.ip).parse().expect("an address");
+    let cluster_ip = "10.0.128.70:80".parse().expect("an address");
+    let flows = [
+        ("the client", Flow::from(&world.client, node_port)),
+        ("the node", Flow::from(&node.netns, cluster_ip)),
+    ];
+    let check = |what: &str, wanted: Option<&str>| {
+        for (who, flow) in &flows {
+            flow.until_answered_by(&format!("{who}: {what}"), wanted);
+        }
+    };
+    wait_for_pod(&world, "web-1");
+    wait_for_pod(&world, "web-2");
+
+    check("no Service yet", None);
+    serve(&world, "web-1");
+    check("the first endpoint appears", Some("web-1"));
+    let mut connection = Connection::open(&world.client, node_port);
+
+    choose(&world, "web-2");
+    check("the endpoint is gone, another is there", Some("web-2"));
+    choose(&world, "nobody");
+    check("no endpoint is left", None);
+    choose(&world, "web-2");
+    check("an endpoint is back", Some("web-2"));
+    world.delete(SERVICE);
+    check("the Service is deleted", None);
+
+    assert!(connection.ask().contains("You've hit web-1"));
+}
+
+/// One HTTP connection that is kept alive.
+struct Connection(TcpStream);
+
+impl Connection {
+    fn open(netns: &Netns, to: SocketAddr) -> Self {
+        let mut connection = Self(wait::until("a connection", MOVE_TIME_MAX, || {
+            netns.run(move || TcpStream::connect_timeout(&to, ANSWER_TIME_MAX))
+        }));
+        let limit = Some(MOVE_TIME_MAX);
+        connection.0.set_read_timeout(limit).expect("a timeout");
+        assert!(connection.ask().contains("You've hit"));
+        connection
+    }
+
+    fn ask(&mut self) -> String {
+        let request = b"GET /client HTTP/1.1\r\nHost: lab\r\n\r\n";
+        self.0
+            .write_all(request)
+            .expect("the connection is not cut");
+        let mut buffer = [0; 1500];
+        let mut answer = String::new();
+        while !answer.contains("client ") {
+            let length = self.0.read(&mut buffer).expect("the connection is not cut");
+            assert_ne!(length, 0, "the connection is not closed: {answer}");
+            answer.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+        answer
+    }
+}
