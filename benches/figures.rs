@@ -14,10 +14,6 @@ mod idle;
 mod path;
 #[path = "figures/pods.rs"]
 mod pods;
-#[path = "figures/programming.rs"]
-mod programming;
-#[path = "figures/scale.rs"]
-mod scale;
 #[path = "figures/start.rs"]
 mod start;
 
@@ -38,9 +34,7 @@ const FIGURES: &[Figure] = &[
     ("idle", idle::measure),
     ("pods", pods::measure),
     ("path", path::measure),
-    ("programming", programming::measure),
     ("api", api::measure),
-    ("scale", scale::measure),
 ];
 
 fn main() {

@@ -71,27 +71,6 @@ pub enum OpenError {
     Bootstrap(#[from] storage::CommitError),
 }
 
-/// Everything secret in the data directory.
-struct Keys {
-    pki: Pki,
-    tokens: Tokens,
-    join_token: JoinToken,
-}
-
-impl Keys {
-    fn open(config: &Config) -> Result<Keys, OpenError> {
-        let pki = Pki::open(config)?;
-        let mut tokens = Tokens::open(&config.data_dir)?;
-        kubeconfig::ensure(config, &pki, &mut tokens)?;
-        let join_token = JoinToken::open(&config.data_dir, &pki)?;
-        Ok(Keys {
-            pki,
-            tokens,
-            join_token,
-        })
-    }
-}
-
 /// The API server, ready to answer.
 pub struct Server {
     state: Arc<State>,
@@ -105,28 +84,13 @@ impl Server {
     /// # Errors
     /// When the data directory cannot be used or is in use, or its keys cannot be read.
     pub async fn open(config: Config) -> Result<Server, OpenError> {
-        let store = async {
-            let store = Store::open(&config.data_dir, kinds::ALL).await?;
-            bootstrap::ensure(&store, &config).await?;
-            Ok(store)
-        };
-        let keys = {
-            let config = config.clone();
-            async {
-                tokio::task::spawn_blocking(move || Keys::open(&config))
-                    .await
-                    .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-            }
-        };
-        // The store first, because it takes the lock on the directory before it waits for anything; then both wait for the disk at once.
-        let (
-            store,
-            Keys {
-                pki,
-                tokens,
-                join_token,
-            },
-        ) = futures_util::future::try_join(store, keys).await?;
+        // First, because it takes the lock on the directory.
+        let store = Store::open(&config.data_dir, kinds::ALL).await?;
+        bootstrap::ensure(&store, &config).await?;
+        let pki = Pki::open(&config)?;
+        let mut tokens = Tokens::open(&config.data_dir)?;
+        kubeconfig::ensure(&config, &pki, &mut tokens)?;
+        let join_token = JoinToken::open(&config.data_dir, &pki)?;
         let acceptor = TlsAcceptor::from(Arc::new(pki.server_tls()?));
         let random = |below: u64| rand::rng().random_range(0..below.max(1));
         let allocator = Allocator::new(store.clone(), &config, Box::new(random));

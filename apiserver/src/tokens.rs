@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -30,11 +29,7 @@ impl Tokens {
     /// Reads `DATA_DIR/pki/tokens`: lines of hash, user and groups.
     pub(crate) fn open(data_dir: &Path) -> Result<Tokens, pki::Error> {
         let path = tokens_path(data_dir);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            Err(source) => return Err(pki::Error::Read { path, source }),
-        };
+        let text = read_or_create(&path, || Ok::<_, pki::Error>(String::new()))?;
         let users = text
             .lines()
             .map(|line| parse(line).ok_or_else(|| pki::Error::Unreadable(path.clone())))

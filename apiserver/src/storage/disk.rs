@@ -30,7 +30,7 @@ const RESERVED_REVISIONS: u64 = 10_000;
 /// Rows of one statement, largest first; few sizes keep every statement prepared.
 const ROW_COUNTS: [usize; 3] = [64, 8, 1];
 /// Growth of the write-ahead log after which it is copied into the database.
-const CHECKPOINT_BYTES: u64 = 16 << 20;
+const CHECKPOINT_BYTES: u64 = 4 << 20;
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -153,11 +153,20 @@ impl Database {
         }
         self.finish_checkpoint().await?;
         let reserved = self.reservation(batch.revision);
-        if self.is_one_statement(batch, reserved) {
-            // SQLite makes a lone statement a transaction, which spares two waits for its thread.
-            self.write(batch, reserved).await?;
-        } else {
-            self.write_in_transaction(batch, reserved).await?;
+        sqlx::query("BEGIN IMMEDIATE")
+            .execute(&mut self.connection)
+            .await?;
+        let written = match self.write(batch, reserved).await {
+            Ok(()) => sqlx::query("COMMIT")
+                .execute(&mut self.connection)
+                .await
+                .map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            // SQLite may have rolled back by itself, in which case this fails and means nothing.
+            let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
+            return Err(error);
         }
         self.reserved = reserved;
         self.note_growth(batch);
@@ -177,38 +186,6 @@ impl Database {
         } else {
             self.reserved
         }
-    }
-
-    fn is_one_statement(&self, batch: &Batch, reserved: Revision) -> bool {
-        let statements = chunks(&batch.put).count()
-            + chunks(&batch.deleted).count()
-            + batch.taken.len()
-            + batch.released.len()
-            + usize::from(reserved != self.reserved);
-        statements == 1
-    }
-
-    async fn write_in_transaction(
-        &mut self,
-        batch: &Batch,
-        reserved: Revision,
-    ) -> Result<(), sqlx::Error> {
-        sqlx::query("BEGIN IMMEDIATE")
-            .execute(&mut self.connection)
-            .await?;
-        let written = match self.write(batch, reserved).await {
-            Ok(()) => sqlx::query("COMMIT")
-                .execute(&mut self.connection)
-                .await
-                .map(drop),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
-            // SQLite may have rolled back by itself, in which case this fails and means nothing.
-            let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
-            return Err(error);
-        }
-        Ok(())
     }
 
     async fn write(&mut self, batch: &Batch, reserved: Revision) -> Result<(), sqlx::Error> {
