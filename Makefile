@@ -33,5 +33,6 @@ lab:
 conformance:
 	PATH="$(TOOLS):$$PATH" tests/conformance.sh $(CONFORMANCE)
 
-bench:
-	benches/run
+# The figures of the README (root).
+bench: tools
+	PATH="$(TOOLS):$$PATH" $(CARGO) bench --bench figures

@@ -14,6 +14,10 @@ mod idle;
 mod path;
 #[path = "figures/pods.rs"]
 mod pods;
+#[path = "figures/programming.rs"]
+mod programming;
+#[path = "figures/scale.rs"]
+mod scale;
 #[path = "figures/start.rs"]
 mod start;
 
@@ -34,7 +38,9 @@ const FIGURES: &[Figure] = &[
     ("idle", idle::measure),
     ("pods", pods::measure),
     ("path", path::measure),
+    ("programming", programming::measure),
     ("api", api::measure),
+    ("scale", scale::measure),
 ];
 
 fn main() {

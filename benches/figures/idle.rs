@@ -103,6 +103,10 @@ impl Use {
     }
 }
 
+pub(crate) fn pss_mib(pid: u32) -> f64 {
+    pss_kib(pid) as f64 / 1024.0
+}
+
 fn pss_kib(pid: u32) -> u64 {
     number(&read(pid, "smaps_rollup"), "Pss:")
 }

@@ -113,7 +113,11 @@ fn bare_process(stamp: &Path) -> Duration {
         let mut command = Command::new("sh");
         command.args([
             "-c",
-            &format!("date +%s%N > {0}.part; mv {0}.part {0}", stamp.display()),
+            // The parentheses make the first child a shell: it is pid 1, and nothing can fork once that is gone.
+            &format!(
+                "(date +%s%N > {0}.part; mv {0}.part {0}); :",
+                stamp.display()
+            ),
         ]);
         // SAFETY: unshare is async-signal-safe and the closure touches nothing else.
         unsafe {

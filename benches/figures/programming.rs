@@ -20,33 +20,47 @@ use knarr_netproxy_plan::{Family, Planner, ServiceKey, Settings, Snapshot, plan}
 use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
 
+use crate::{Row, Samples, show};
+
 const ENDPOINTS: usize = 5;
 const CHANGES: usize = 200;
+const ROUNDS: usize = 3;
 
-fn main() {
-    println!(
-        "{:>8} {:>10} {:>10} {:>10} {:>10} {:>12} {:>12}",
-        "services", "plan ms", "sync ms", "floor ms", "nft -f ms", "change p50 us", "change p99 us"
-    );
-    for count in [1, 1_000, 10_000] {
-        let snapshot = snapshot(count);
-        let ours = in_netns(|| programme(&snapshot));
-        let floor = in_netns(|| floor(&snapshot));
-        let nft = in_netns(|| nft(&snapshot));
-        println!(
-            "{count:>8} {:>10.1} {:>10.1} {:>10.1} {:>10.1} {:>12} {:>12}",
-            ms(ours.plan),
-            ms(ours.sync),
-            ms(floor),
-            ms(nft),
-            ours.change_p50.as_micros(),
-            ours.change_p99.as_micros(),
-        );
-    }
+pub(crate) fn measure() -> Vec<Row> {
+    [1, 1_000, 10_000].into_iter().flat_map(rows).collect()
 }
 
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1_000.0
+fn rows(count: usize) -> [Row; 2] {
+    let snapshot = snapshot(count);
+    let median =
+        |run: &(dyn Fn() -> Duration + Sync)| Samples::take(ROUNDS, || in_netns(run)).median();
+    let floor = median(&|| floor(&snapshot));
+    let nft = median(&|| nft(&snapshot));
+    let runs: Vec<Times> = (0..ROUNDS)
+        .map(|_| in_netns(|| programme(&snapshot)))
+        .collect();
+    let cold = Samples::new(runs.iter().map(|run| run.cold).collect());
+    let changes = Samples::new(runs.into_iter().flat_map(|run| run.changes).collect());
+    let row = |what: &str, figure: String, floor: String, floor_is| Row {
+        what: format!("{what}, {count} Services x {ENDPOINTS}"),
+        figure,
+        floor,
+        floor_is,
+    };
+    [
+        row(
+            "cold programming",
+            show(cold.median()),
+            format!("{}; `nft -f` {}", show(floor), show(nft)),
+            "one send of the same batch; `nft` with the same text",
+        ),
+        row(
+            "one endpoint change (p50 / p99)",
+            changes.show(),
+            "none".to_owned(),
+            "planned and programmed on top of the above",
+        ),
+    ]
 }
 
 fn in_netns<T: Send>(run: impl FnOnce() -> T + Send) -> T {
@@ -60,10 +74,8 @@ fn in_netns<T: Send>(run: impl FnOnce() -> T + Send) -> T {
 }
 
 struct Times {
-    plan: Duration,
-    sync: Duration,
-    change_p50: Duration,
-    change_p99: Duration,
+    cold: Duration,
+    changes: Vec<Duration>,
 }
 
 fn programme(snapshot: &Snapshot) -> Times {
@@ -73,13 +85,11 @@ fn programme(snapshot: &Snapshot) -> Times {
         planner.put(key, service, slices.iter().map(AsRef::as_ref));
     }
     planner.take_changes();
-    let plan = start.elapsed();
-    let start = Instant::now();
     let mut dataplane = Nftables::open().expect("nftables");
     dataplane.sync(planner.plan()).expect("a sync");
-    let sync = start.elapsed();
+    let cold = start.elapsed();
     let (key, (service, _)) = snapshot.services.iter().next().expect("a Service");
-    let mut times: Vec<Duration> = (0..CHANGES)
+    let changes = (0..CHANGES)
         .map(|round| {
             let changed = slice(0, 200 + round % 2);
             let start = Instant::now();
@@ -91,13 +101,7 @@ fn programme(snapshot: &Snapshot) -> Times {
             start.elapsed()
         })
         .collect();
-    times.sort();
-    Times {
-        plan,
-        sync,
-        change_p50: times[CHANGES / 2],
-        change_p99: times[CHANGES * 99 / 100],
-    }
+    Times { cold, changes }
 }
 
 fn floor(snapshot: &Snapshot) -> Duration {
