@@ -39,13 +39,14 @@ fn internal_ip(node: &Node) -> Option<String> {
         .map(|a| a.address.clone())
 }
 
-/// The API server's own Service is no news.
+/// What knarr itself needs is no news.
 fn line(service: &Service, node_address: Option<&str>) -> Option<Vec<String>> {
     let name = service.metadata.name.clone()?;
     let namespace = service.metadata.namespace.clone()?;
     let spec = service.spec.as_ref()?;
     let addresses = tries(service, node_address);
-    if (namespace == "default" && name == "kubernetes") || addresses.is_empty() {
+    let own = namespace == "kube-system" || (namespace == "default" && name == "kubernetes");
+    if own || addresses.is_empty() {
         return None;
     }
     Some(vec![

@@ -133,7 +133,7 @@ fn kubectl_reads_as_from_kubernetes() {
             ),
             (
                 "kubectl get events --sort-by=.lastTimestamp",
-                Says("Scheduled pod/web- Successfully assigned default/web-"),
+                Says("Successfully assigned default/web-"),
             ),
             ("kubectl version", Says("Server Version: v1.37")),
             (
