@@ -34,7 +34,7 @@ fn helm_installs_upgrades_rolls_back_and_leaves_nothing() {
             ),
             (
                 "helm status hello",
-                Says("STATUS: deployed … v1/Service … hello ClusterIP … v1/Deployment … hello 1/1"),
+                Says("STATUS: deployed … v1/Deployment"),
             ),
             (
                 "helm test hello --logs --timeout 30s",

@@ -307,8 +307,8 @@ async fn a_dual_stack_cluster_adds_and_drops_the_second_address() {
 #[tokio::test]
 async fn a_full_range_says_so_and_frees_as_services_go() {
     let world = World::new(&["10.0.0.0/28"]).await;
-    // 14 addresses, one of which is default/kubernetes.
-    for n in 0..13 {
+    // 14 addresses, two of which belong to default/kubernetes and kube-system/kube-dns.
+    for n in 0..12 {
         world
             .create(
                 &format!("s{n}"),

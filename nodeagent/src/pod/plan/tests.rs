@@ -281,15 +281,15 @@ fn a_deleted_pod_is_stopped_dismantled_and_forgotten() {
         .check(Phase::Running, &[begin_stop("c", 7)]);
     deleted()
         .with("c", run(0, Some(0)))
-        .check(Phase::Running, &[Action::EndSandbox]);
+        .check(Phase::Succeeded, &[Action::EndSandbox]);
     let ending = deleted()
         .with("c", run(0, Some(0)))
         .sandbox(SandboxState::Ending);
-    ending.check(Phase::Running, &[]);
+    ending.check(Phase::Succeeded, &[]);
     let gone = deleted()
         .with("c", run(0, Some(0)))
         .sandbox(SandboxState::Absent);
-    gone.check(Phase::Running, &[Action::Forget]);
+    gone.check(Phase::Succeeded, &[Action::Forget]);
     deleted()
         .sandbox(SandboxState::Absent)
         .check(Phase::Pending, &[Action::Forget]);
