@@ -28,7 +28,7 @@ unit:
 	PATH="$(TOOLS):$$PATH" $(CARGO) test --workspace
 
 lab:
-	PATH="$(TOOLS):$$PATH" $(CARGO) test --test tests -- lab
+	PATH="$(TOOLS):$$PATH" $(CARGO) test --test tests
 
 conformance:
 	PATH="$(TOOLS):$$PATH" tests/conformance.sh $(CONFORMANCE)
