@@ -75,6 +75,9 @@ pub static SERVICE: Kind = Kind {
     ..Kind::BASE
 };
 
+/// The class of Services whose load balancer is knarr's; so is every Service without a class.
+pub const LOAD_BALANCER_CLASS: &str = "knarr.io/load-balancer";
+
 /// What `clusterIP` says when a Service wants no address.
 pub const HEADLESS: &str = "None";
 

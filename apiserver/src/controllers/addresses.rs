@@ -50,6 +50,10 @@ impl AddressRange {
         address.is_ipv4() == self.first.is_ipv4() && self.first <= address && address <= self.last
     }
 
+    pub(super) fn contains_all_of(&self, other: &AddressRange) -> bool {
+        self.contains(other.first) && self.contains(other.last)
+    }
+
     /// The addresses in order; a range of IPv6 may have more than anyone wants to walk.
     pub fn addresses(self) -> impl Iterator<Item = IpAddr> {
         let (first, last) = (bits(self.first), bits(self.last));

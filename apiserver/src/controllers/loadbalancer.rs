@@ -3,11 +3,12 @@
 //! Who answers at an address is the proxy's business; without a node that runs one, no address is given.
 
 mod plan;
+mod pool;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,12 +21,13 @@ use super::store::Key;
 use super::write::{Error, Write, perform};
 
 use plan::{Answering, Step};
+use pool::Pools;
 
 const COMPONENT: &str = "service-controller";
 
 /// Services are served together, so that no two get the same address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Pool;
+struct All;
 
 /// What was last refused to each Service, by uid, so that it is told once.
 type Refused = Arc<Mutex<HashMap<String, String>>>;
@@ -37,9 +39,6 @@ pub(super) fn spawn(
     shutdown: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) {
-    if pool.is_empty() {
-        return;
-    }
     let queue = Queue::new();
     let changed = Arc::clone(&queue);
     cluster.services.observe(move |old, new| {
@@ -48,13 +47,22 @@ pub(super) fn spawn(
             .flatten()
             .any(|service| plan::concerns(service))
         {
-            changed.add(Pool);
+            changed.add(All);
         }
     });
     let answering = Arc::clone(&queue);
     cluster.leases.observe(move |old, new| {
         if old.is_some() != new.is_some() {
-            answering.add(Pool);
+            answering.add(All);
+        }
+    });
+    let annotated = Arc::clone(&queue);
+    cluster.namespaces.observe(move |old, new| {
+        let pool = |namespace: Option<&Arc<Namespace>>| {
+            pool::annotation_of(namespace?.as_ref()).map(str::to_owned)
+        };
+        if pool(old) != pool(new) {
+            annotated.add(All);
         }
     });
     let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
@@ -94,7 +102,9 @@ async fn reconcile(
         } else {
             Answering::Nobody
         };
-        plan::plan(&services, &pool, answering)
+        let namespaces = cluster.namespaces.all();
+        let pools = Pools::new(&pool, namespaces.iter().map(AsRef::as_ref));
+        plan::plan(&services, &pools, answering)
     };
     let outcomes = steps
         .into_iter()

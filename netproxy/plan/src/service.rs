@@ -8,6 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use knarr_api::kinds::service::LOAD_BALANCER_CLASS;
 
 use crate::{
     endpoint::{Endpoint, NOT_PROXIED_LABELS, Place, State, join},
@@ -179,6 +180,16 @@ struct Facts {
     affinity_seconds: Option<u32>,
     allowed_sources: BTreeMap<Family, Arc<[IpNet]>>,
     health_check_port: Option<u16>,
+    announcing: Announcing,
+}
+
+/// Who tells the link about a Service's load-balancer IPs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Announcing {
+    /// A node of this cluster.
+    Ours,
+    /// Whoever gave it the address.
+    Theirs,
 }
 
 impl Facts {
@@ -234,6 +245,10 @@ impl Facts {
                 .flatten()
                 .and_then(|port| u16::try_from(port).ok())
                 .filter(|port| *port != 0),
+            announcing: match spec.load_balancer_class.as_deref() {
+                None | Some(LOAD_BALANCER_CLASS) => Announcing::Ours,
+                Some(_) => Announcing::Theirs,
+            },
         })
     }
 
@@ -330,6 +345,9 @@ impl Facts {
     }
 
     fn announced(&self, joined: &crate::endpoint::Joined) -> BTreeMap<IpAddr, Announced> {
+        if self.announcing == Announcing::Theirs {
+            return BTreeMap::new();
+        }
         let ready = joined
             .values()
             .flatten()

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use knarr_api::kinds::service::LOAD_BALANCER_CLASS;
 
+use super::pool::Pools;
 use crate::controllers::addresses::AddressRange;
 
 pub(super) const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
@@ -45,14 +47,13 @@ fn wants(service: &Service) -> bool {
         return false;
     };
     let balanced = spec.type_.as_deref() == Some("LoadBalancer");
-    balanced && spec.load_balancer_class.is_none() && service.metadata.deletion_timestamp.is_none()
+    balanced && !is_foreign(service) && service.metadata.deletion_timestamp.is_none()
 }
 
 fn is_foreign(service: &Service) -> bool {
-    service
-        .spec
-        .as_ref()
-        .is_some_and(|spec| spec.load_balancer_class.is_some())
+    let class = |spec: &ServiceSpec| spec.load_balancer_class.clone();
+    let class = service.spec.as_ref().and_then(class);
+    class.is_some_and(|class| class != LOAD_BALANCER_CLASS)
 }
 
 fn has_finalizer(service: &Service) -> bool {
@@ -95,30 +96,39 @@ fn held(service: &Service) -> Vec<IpAddr> {
     ips.filter_map(|ip| ip.parse().ok()).collect()
 }
 
+/// A Service without the address that it should have.
+struct Waiting<'a> {
+    service: &'a Arc<Service>,
+    pool: Vec<AddressRange>,
+}
+
 /// Plans every gift and return; Services that have what they want are left alone.
-pub(super) fn plan(
-    services: &[Arc<Service>],
-    pool: &[AddressRange],
-    answering: Answering,
-) -> Vec<Step> {
+pub(super) fn plan(services: &[Arc<Service>], pools: &Pools, answering: Answering) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut used: BTreeSet<IpAddr> = BTreeSet::new();
-    let mut waiting: Vec<&Arc<Service>> = Vec::new();
+    let mut waiting: Vec<Waiting<'_>> = Vec::new();
     for service in services {
         if wants(service) {
             let held = held(service);
-            if is_satisfied(service, &held, pool)
-                && held.iter().all(|address| !used.contains(address))
-            {
-                used.extend(held);
-            } else {
-                waiting.push(service);
+            match pools.of(service) {
+                Ok(pool) if pool.is_empty() => {}
+                Ok(pool)
+                    if is_satisfied(service, &held, &pool)
+                        && held.iter().all(|address| !used.contains(address)) =>
+                {
+                    used.extend(held);
+                }
+                Ok(pool) => waiting.push(Waiting { service, pool }),
+                // Nobody else gets what it has while its annotation is wrong.
+                Err(why) => {
+                    used.extend(held);
+                    let service = Arc::clone(service);
+                    steps.push(Step::Refuse { service, why });
+                }
             }
         } else if has_finalizer(service) && !is_foreign(service) {
             let held = held(service);
-            let is_ours = held
-                .iter()
-                .any(|address| pool.iter().any(|range| range.contains(*address)));
+            let is_ours = held.iter().any(|address| pools.have(*address));
             if answering == Answering::Nobody && !is_ours {
                 continue;
             }
@@ -128,23 +138,25 @@ pub(super) fn plan(
             });
         }
     }
-    if answering == Answering::Nobody {
-        return steps;
+    if answering == Answering::Somebody {
+        give(waiting, &mut used, &mut steps);
     }
-    waiting.sort_by_key(|service| {
-        let created = service
-            .metadata
-            .creation_timestamp
-            .as_ref()
-            .map(|time| time.0);
+    steps
+}
+
+/// Who asks for one address comes first, then who has waited longest.
+fn give(mut waiting: Vec<Waiting<'_>>, used: &mut BTreeSet<IpAddr>, steps: &mut Vec<Step>) {
+    waiting.sort_by_key(|Waiting { service, pool }| {
+        let created = service.metadata.creation_timestamp.as_ref();
+        let created = created.map(|time| time.0);
         (requested_of(service, pool).is_none(), created)
     });
-    for service in waiting {
+    for Waiting { service, pool } in waiting {
         let service = Arc::clone(service);
-        match choose(&service, pool, &used) {
+        match choose(&service, &pool, used) {
             Ok(addresses) => {
                 used.extend(&addresses);
-                let ignored = ignored(&service, pool);
+                let ignored = ignored(&service, &pool);
                 steps.push(Step::Give {
                     service,
                     addresses,
@@ -154,7 +166,6 @@ pub(super) fn plan(
             Err(why) => steps.push(Step::Refuse { service, why }),
         }
     }
-    steps
 }
 
 fn requested(service: &Service) -> Option<&str> {
@@ -221,112 +232,4 @@ fn choose(
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn service(name: &str, spec: Value, ips: &[&str]) -> Arc<Service> {
-        let mut full = json!({"type": "LoadBalancer", "ipFamilies": ["IPv4"]});
-        for (key, value) in spec.as_object().into_iter().flatten() {
-            full[key] = value.clone();
-        }
-        let ingress: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip})).collect();
-        let finalizers: &[&str] = if ips.is_empty() { &[] } else { &[FINALIZER] };
-        let service = json!({"metadata": {"name": name, "namespace": "ns", "uid": name, "finalizers": finalizers},
-            "spec": full, "status": {"loadBalancer": {"ingress": ingress}}});
-        Arc::new(serde_json::from_value(service).expect("a Service"))
-    }
-
-    fn check(services: &[Arc<Service>], expected: &[&str]) {
-        let pool = AddressRange::parse_list("192.0.2.1-192.0.2.3, fd00::1").expect("a pool");
-        let steps = plan(services, &pool, Answering::Somebody);
-        let name = |service: &Service| service.metadata.name.clone().unwrap_or_default();
-        let seen: Vec<String> = steps
-            .iter()
-            .map(|step| match step {
-                Step::Give {
-                    service,
-                    addresses,
-                    ignored,
-                } => {
-                    let addresses: Vec<String> =
-                        addresses.iter().map(ToString::to_string).collect();
-                    let ignored = ignored.as_ref().map_or("", |_| " instead");
-                    format!("{} {}{ignored}", name(service), addresses.join(","))
-                }
-                Step::Take { service } => format!("{} free", name(service)),
-                Step::Refuse { service, why } => format!("{} {why}", name(service)),
-            })
-            .collect();
-        assert_eq!(seen, expected);
-    }
-
-    #[test]
-    fn services_get_the_first_free_address_and_keep_it() {
-        let kept = service("kept", json!({}), &["192.0.2.1"]);
-        let new = || service("new", json!({}), &[]);
-        check(&[kept.clone(), new()], &["new 192.0.2.2"]);
-        check(std::slice::from_ref(&kept), &[]);
-        let dual = service("dual", json!({"ipFamilies": ["IPv6", "IPv4"]}), &[]);
-        check(&[dual], &["dual fd00::1,192.0.2.1"]);
-        let full: Vec<_> = (1..=3)
-            .map(|i| service("x", json!({}), &[&format!("192.0.2.{i}")]))
-            .collect();
-        check(
-            &[&full[..], &[new()]].concat(),
-            &["new no free IP in the pool"],
-        );
-    }
-
-    #[test]
-    fn a_requested_address_is_given_when_it_can_be() {
-        let wants = |ip: &str| service("wants", json!({"loadBalancerIP": ip}), &[]);
-        let kept = service("kept", json!({}), &["192.0.2.1"]);
-        check(&[wants("192.0.2.3")], &["wants 192.0.2.3"]);
-        check(&[wants("192.0.2.9")], &["wants 192.0.2.1 instead"]);
-        check(&[wants("anything")], &["wants 192.0.2.1 instead"]);
-        check(
-            &[kept, wants("192.0.2.1")],
-            &["wants requested IP 192.0.2.1 is already in use"],
-        );
-        let modest = service("modest", json!({}), &[]);
-        check(
-            &[modest, wants("192.0.2.1")],
-            &["wants 192.0.2.1", "modest 192.0.2.2"],
-        );
-        let moved = service(
-            "moved",
-            json!({"loadBalancerIP": "192.0.2.3"}),
-            &["192.0.2.1"],
-        );
-        check(&[moved], &["moved 192.0.2.3"]);
-    }
-
-    #[test]
-    fn addresses_are_taken_back_and_those_of_other_classes_left_alone() {
-        let changed = service("changed", json!({"type": "ClusterIP"}), &["192.0.2.1"]);
-        check(
-            &[changed, service("new", json!({}), &[])],
-            &["changed free", "new 192.0.2.2"],
-        );
-        check(
-            &[service(
-                "theirs",
-                json!({"loadBalancerClass": "example.com/x"}),
-                &["192.0.2.1"],
-            )],
-            &[],
-        );
-    }
-
-    #[test]
-    fn nothing_is_given_while_nobody_would_answer() {
-        let pool = AddressRange::parse_list("192.0.2.1").expect("a pool");
-        assert!(plan(&[service("new", json!({}), &[])], &pool, Answering::Nobody).is_empty());
-        let changed = service("changed", json!({"type": "ClusterIP"}), &["192.0.2.1"]);
-        assert_eq!(plan(&[changed], &pool, Answering::Nobody).len(), 1);
-        let theirs = service("theirs", json!({"type": "ClusterIP"}), &["192.0.2.7"]);
-        assert!(plan(&[theirs], &pool, Answering::Nobody).is_empty());
-    }
-}
+mod tests;
