@@ -72,6 +72,7 @@ async fn serve_user(
     for item in items {
         eprintln!("{} {}", item.label(), apply::apply(client, item).await?);
     }
+    ready::wait_for_agent(client, &settings.node_name).await?;
     ready::wait(client, items, limit).await?;
     print!("{}", table::of_services(client).await?);
     eprintln!(

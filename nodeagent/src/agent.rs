@@ -133,6 +133,9 @@ async fn run_parts(client: Client, config: Config) -> Result<(), Error> {
         pod_cidrs,
     }));
     adopt_links(&host);
+    if let Err(error) = pods::retract(&host).await {
+        tracing::warn!(%error, "taking back the readiness of pods that are gone");
+    }
     let monitor =
         crate::netlink::Monitor::open().map_err(|error| Error::Monitor(Box::new(error)))?;
     let mut parts = JoinSet::new();

@@ -133,11 +133,13 @@ fn status(node: &Description) -> Value {
             "lastHeartbeatTime": now, "lastTransitionTime": now,
         })
     };
-    let mut addresses: Vec<Value> = node
-        .addresses
-        .iter()
-        .map(|address| json!({ "type": "InternalIP", "address": address.to_string() }))
-        .collect();
+    // The list merges by type, which two addresses of one type share: only replacing it whole is right.
+    let mut addresses = vec![json!({ "$patch": "replace" })];
+    addresses.extend(
+        node.addresses
+            .iter()
+            .map(|address| json!({ "type": "InternalIP", "address": address.to_string() })),
+    );
     addresses.push(json!({ "type": "Hostname", "address": node.name }));
     let resources = json!({
         "cpu": (node.capacity.cpu_millis / 1000).to_string(),

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use kube::Client;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client};
 use serde_json::Value;
 
 use crate::{
@@ -13,6 +14,16 @@ use crate::{
 };
 
 const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Waits until the node's agent has looked at its pods: what an earlier run said of them holds no longer.
+/// Leases live in memory, so one that exists was written in this run.
+pub(crate) async fn wait_for_agent(client: &Client, node: &str) -> Result<()> {
+    let leases = Api::<Lease>::namespaced(client.clone(), "kube-node-lease");
+    while leases.get_opt(node).await?.is_none() {
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+    Ok(())
+}
 
 /// Waits for every item in turn; all share the one deadline.
 pub(crate) async fn wait(client: &Client, items: &[Item], limit: Duration) -> Result<()> {

@@ -4,13 +4,59 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
+use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
+use serde_json::{Value, json};
 
 use crate::host::Host;
 use crate::pod::sandbox;
 use crate::pod::worker::{self, Mailbox, Message};
+use crate::process;
+
+/// Takes back the readiness of pods that died with the machine or an earlier run: nothing answers there until they run again.
+pub(super) async fn retract(host: &Host) -> Result<(), kube::Error> {
+    let of_node = ListParams::default().fields(&format!("spec.nodeName={}", host.node_name));
+    let pods = Api::<Pod>::all(host.client.clone()).list(&of_node).await?;
+    let is_running = |uid: &str| process::find_init(&host.paths.pod(uid)).is_some();
+    let dead = pods.items.iter().filter(|pod| {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        is_ready(pod) && !is_running(uid)
+    });
+    let patches = dead.map(|pod| async {
+        let (namespace, name) = (
+            pod.metadata.namespace.as_deref(),
+            pod.metadata.name.as_deref(),
+        );
+        let api = Api::<Pod>::namespaced(host.client.clone(), namespace.unwrap_or_default());
+        let patch = Patch::Strategic(retraction(pod.metadata.uid.as_deref()));
+        api.patch_status(name.unwrap_or_default(), &PatchParams::default(), &patch)
+            .await
+    });
+    join_all(patches)
+        .await
+        .into_iter()
+        .try_for_each(|patched| patched.map(drop))
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    conditions
+        .into_iter()
+        .any(|one| one.type_ == "Ready" && one.status == "True")
+}
+
+fn retraction(uid: Option<&str>) -> Value {
+    let conditions = ["Ready", "ContainersReady"].map(|kind| {
+        json!({ "type": kind, "status": "False", "reason": "ContainersNotReady", "message": "the pod's processes are gone" })
+    });
+    json!({ "metadata": { "uid": uid }, "status": { "conditions": conditions } })
+}
 
 /// Follows the pods until dropped.
 pub(super) async fn follow(host: Arc<Host>) {
