@@ -115,7 +115,7 @@ pub(crate) struct Flags {
     /// Port the API server listens on [default: 6443]
     #[arg(long, global = true, env = "KNARR_PORT", value_name = "PORT")]
     pub(crate) port: Option<u16>,
-    /// Addresses of pods; a second range of the other family makes the cluster dual-stack [default: 10.42.0.0/16]
+    /// Addresses of pods, one range per IP family, the primary one first [default: 10.42.0.0/16]
     #[arg(
         long,
         global = true,
@@ -125,7 +125,7 @@ pub(crate) struct Flags {
     )]
     #[serde(default)]
     pub(crate) cluster_cidr: Vec<IpNet>,
-    /// Addresses of Services [default: 10.0.128.0/17]
+    /// Addresses of Services, one range per IP family; two make the cluster dual-stack, one of IPv6 makes it IPv6 only [default: 10.0.128.0/17]
     #[arg(
         long,
         global = true,
@@ -143,7 +143,7 @@ pub(crate) struct Flags {
         value_name = "FROM-TO"
     )]
     pub(crate) node_port_range: Option<String>,
-    /// Addresses of load balancers: CIDRs or FROM-TO ranges [default: a private /24 that the nodes answer]
+    /// Addresses of load balancers: CIDRs or FROM-TO ranges of any IP family [default: a private range that the nodes answer]
     #[arg(
         long,
         global = true,

@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::{
     AddressFamily,
-    address::{AddressAttribute, AddressMessage, AddressScope},
+    address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
     link::LinkAttribute,
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
 };
@@ -122,10 +122,17 @@ fn address_of(message: &AddressMessage) -> Option<Address> {
         }
     }
     let network = IpNet::new(local?, message.header.prefix_len).ok()?;
+    // IPv6 marks its temporary addresses, which change by the day, as IPv4 marks a link's second ones.
+    let fleeting = network.addr().is_ipv6()
+        && message.header.flags.intersects(
+            AddressHeaderFlags::Secondary
+                | AddressHeaderFlags::Deprecated
+                | AddressHeaderFlags::Dadfailed,
+        );
     Some(Address {
         link: message.header.index,
         network,
-        global: message.header.scope == AddressScope::Universe,
+        global: message.header.scope == AddressScope::Universe && !fleeting,
     })
 }
 

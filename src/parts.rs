@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
+use ipnet::IpNet;
 use knarr_apiserver::{Config, OpenError, Server, User, pki::Role, storage};
 use knarr_netproxy::NodePortAddresses;
 use kube::Client;
@@ -46,10 +47,7 @@ pub(crate) async fn open_api(settings: &Settings, ranges: &Ranges) -> Result<Api
     let config = Config {
         data_dir: settings.data_dir.clone(),
         bind: settings.bind,
-        advertise_address: node_ips
-            .first()
-            .copied()
-            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        advertise_address: advertise_address(&node_ips, ranges),
         port: settings.port,
         server_names: names.collect(),
         service_cidrs: ranges.service_cidr.clone(),
@@ -61,6 +59,29 @@ pub(crate) async fn open_api(settings: &Settings, ranges: &Ranges) -> Result<Api
     };
     let server = Server::open(config).await.map_err(explain_open)?;
     Ok(Api { server, listener })
+}
+
+/// Where the Service `default/kubernetes` leads: an address of its own family.
+fn advertise_address(node_ips: &[IpAddr], ranges: &Ranges) -> IpAddr {
+    let is_v4 = ranges
+        .service_cidr
+        .first()
+        .is_none_or(|range| range.addr().is_ipv4());
+    let of_family = node_ips.iter().find(|ip| ip.is_ipv4() == is_v4);
+    // On a host without network, pods still reach the first node at its address among them.
+    let among_pods = || {
+        let mut ranges = ranges.cluster_cidr.iter();
+        let range = ranges.find(|range| range.addr().is_ipv4() == is_v4)?;
+        match range {
+            IpNet::V4(range) => range.hosts().next().map(IpAddr::V4),
+            IpNet::V6(range) => range.hosts().nth(1).map(IpAddr::V6),
+        }
+    };
+    let loopback = match is_v4 {
+        true => IpAddr::from(Ipv4Addr::LOCALHOST),
+        false => IpAddr::from(Ipv6Addr::LOCALHOST),
+    };
+    of_family.copied().or_else(among_pods).unwrap_or(loopback)
 }
 
 fn explain_open(error: OpenError) -> anyhow::Error {
@@ -250,5 +271,45 @@ impl Parts {
         if tokio::time::timeout(limit, all_ended).await.is_err() {
             tracing::warn!("not every part stopped within {limit:?}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_api_is_advertised_in_the_family_of_its_service() {
+        let check = |node_ips: &[&str], service: &str, cluster: &str, expected: &str| {
+            let nets = |text: &str| {
+                text.split(',')
+                    .map(|net| net.parse().expect("a CIDR"))
+                    .collect()
+            };
+            let ranges = Ranges {
+                cluster_cidr: nets(cluster),
+                service_cidr: nets(service),
+                lb_pool: Vec::new(),
+            };
+            let node_ips: Vec<IpAddr> = node_ips
+                .iter()
+                .map(|ip| ip.parse().expect("an address"))
+                .collect();
+            assert_eq!(
+                advertise_address(&node_ips, &ranges).to_string(),
+                expected,
+                "{service}"
+            );
+        };
+        let host = ["192.0.2.7", "2001:db8::7"];
+        check(&host, "10.0.128.0/17", "10.42.0.0/16", "192.0.2.7");
+        check(
+            &host,
+            "fd43::/112,10.0.128.0/17",
+            "10.42.0.0/16,fd42::/48",
+            "2001:db8::7",
+        );
+        check(&host[..1], "fd43::/112", "fd42::/48", "fd42::1");
+        check(&[], "10.0.128.0/17", "10.42.0.0/16", "10.42.0.1");
     }
 }

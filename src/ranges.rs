@@ -36,47 +36,88 @@ pub(crate) enum Error {
     Families { flag: &'static str },
 }
 
-const CLUSTER_CIDRS: &[&str] = &[
-    "10.42.0.0/16",
-    "10.52.0.0/16",
-    "172.28.0.0/16",
-    "192.168.128.0/18",
-];
-const SERVICE_CIDRS: &[&str] = &[
-    "10.0.128.0/17",
-    "10.43.0.0/16",
-    "10.53.0.0/16",
-    "172.29.0.0/17",
-];
-const LB_POOLS: &[&str] = &[
-    "10.0.127.0/24",
-    "10.41.255.0/24",
-    "172.29.255.0/24",
-    "192.168.127.0/24",
-];
+/// The short lists that a range is taken from, in order, when the user names none.
+struct Defaults {
+    v4: &'static [&'static str],
+    v6: &'static [&'static str],
+}
+
+const CLUSTER_CIDRS: Defaults = Defaults {
+    v4: &[
+        "10.42.0.0/16",
+        "10.52.0.0/16",
+        "172.28.0.0/16",
+        "192.168.128.0/18",
+    ],
+    v6: &["fd6b:6e00:42::/48", "fd6b:6e01:42::/48"],
+};
+const SERVICE_CIDRS: Defaults = Defaults {
+    v4: &[
+        "10.0.128.0/17",
+        "10.43.0.0/16",
+        "10.53.0.0/16",
+        "172.29.0.0/17",
+    ],
+    v6: &["fd6b:6e00:43::/112", "fd6b:6e01:43::/112"],
+};
+const LB_POOLS: Defaults = Defaults {
+    v4: &[
+        "10.0.127.0/24",
+        "10.41.255.0/24",
+        "172.29.255.0/24",
+        "192.168.127.0/24",
+    ],
+    v6: &["fd6b:6e00:41::/120", "fd6b:6e01:41::/120"],
+};
+
+/// An IP family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Defaults {
+    fn of(&self, family: Family) -> &'static [&'static str] {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+}
 
 /// Settles the ranges of a first start; the notes say where a default had to give way.
 pub(crate) fn choose(wanted: &Wanted, host: &[IpNet]) -> Result<(Ranges, Vec<String>), Error> {
+    let named = [&wanted.service_cidr, &wanted.cluster_cidr];
+    let families = named
+        .into_iter()
+        .find(|ranges| !ranges.is_empty())
+        .map_or_else(|| vec![Family::V4], |ranges| families_of(ranges));
     let mut notes = Vec::new();
     let mut taken = host.to_vec();
     let mut settle =
-        |flag: &'static str, wanted: &[IpNet], defaults: &[&str]| -> Result<Vec<IpNet>, Error> {
+        |flag: &'static str, wanted: &[IpNet], defaults: &Defaults| -> Result<Vec<IpNet>, Error> {
             let chosen = if wanted.is_empty() {
-                vec![first_free(flag, defaults, &taken, &mut notes)?]
+                let default = |family| first_free(flag, defaults.of(family), &taken, &mut notes);
+                families
+                    .iter()
+                    .copied()
+                    .map(default)
+                    .collect::<Result<_, _>>()?
             } else {
                 wanted
                     .iter()
                     .try_for_each(|range| refuse_overlap(flag, *range, host))?;
                 one_per_family(flag, wanted)?;
-                wanted.iter().map(IpNet::trunc).collect()
+                wanted.iter().map(IpNet::trunc).collect::<Vec<_>>()
             };
             taken.extend(&chosen);
             Ok(chosen)
         };
-    let service_cidr = settle("--service-cidr", &wanted.service_cidr, SERVICE_CIDRS)?;
-    let cluster_cidr = settle("--cluster-cidr", &wanted.cluster_cidr, CLUSTER_CIDRS)?;
+    let service_cidr = settle("--service-cidr", &wanted.service_cidr, &SERVICE_CIDRS)?;
+    let cluster_cidr = settle("--cluster-cidr", &wanted.cluster_cidr, &CLUSTER_CIDRS)?;
     let lb_pool = if wanted.lb_pool.is_empty() {
-        settle("--lb-pool", &[], LB_POOLS)?
+        settle("--lb-pool", &[], &LB_POOLS)?
             .iter()
             .map(IpNet::to_string)
             .collect()
@@ -91,19 +132,17 @@ pub(crate) fn choose(wanted: &Wanted, host: &[IpNet]) -> Result<(Ranges, Vec<Str
             return Err(Error::Each { cluster, service });
         }
     }
-    if families(&cluster_cidr) != families(&service_cidr) {
+    if sorted(families_of(&cluster_cidr)) != sorted(families_of(&service_cidr)) {
         return Err(Error::Families {
             flag: "--cluster-cidr",
         });
     }
-    Ok((
-        Ranges {
-            cluster_cidr,
-            service_cidr,
-            lb_pool,
-        },
-        notes,
-    ))
+    let ranges = Ranges {
+        cluster_cidr,
+        service_cidr,
+        lb_pool,
+    };
+    Ok((ranges, notes))
 }
 
 fn first_free(
@@ -146,11 +185,18 @@ fn one_per_family(flag: &'static str, ranges: &[IpNet]) -> Result<(), Error> {
     }
 }
 
-fn families(ranges: &[IpNet]) -> (bool, bool) {
-    (
-        ranges.iter().any(|r| r.addr().is_ipv4()),
-        ranges.iter().any(|r| r.addr().is_ipv6()),
-    )
+/// In the order of the ranges: the first is the cluster's primary one.
+fn families_of(ranges: &[IpNet]) -> Vec<Family> {
+    let family = |range: &IpNet| match range {
+        IpNet::V4(_) => Family::V4,
+        IpNet::V6(_) => Family::V6,
+    };
+    ranges.iter().map(family).collect()
+}
+
+fn sorted(mut families: Vec<Family>) -> Vec<Family> {
+    families.sort();
+    families
 }
 
 /// A default route is no claim to every address.
@@ -234,6 +280,7 @@ mod tests {
     fn both_ranges_have_the_same_families() {
         let wanted = Wanted {
             service_cidr: nets(&["10.1.0.0/16", "fd01::/108"]),
+            cluster_cidr: nets(&["10.2.0.0/16"]),
             ..Wanted::default()
         };
         check(
@@ -254,8 +301,34 @@ mod tests {
             Ok((
                 "10.2.0.0/16,fd02::/56",
                 "10.1.0.0/16,fd01::/108",
-                "10.0.127.0/24",
+                "10.0.127.0/24,fd6b:6e00:41::/120",
             )),
+        );
+    }
+
+    #[test]
+    fn one_flag_decides_the_families_of_all() {
+        let wanted = Wanted {
+            service_cidr: nets(&["fd01::/112", "10.1.0.0/16"]),
+            ..Wanted::default()
+        };
+        check(
+            wanted,
+            &["10.42.0.0/24"],
+            Ok((
+                "fd6b:6e00:42::/48,10.52.0.0/16",
+                "fd01::/112,10.1.0.0/16",
+                "fd6b:6e00:41::/120,10.0.127.0/24",
+            )),
+        );
+        let wanted = Wanted {
+            cluster_cidr: nets(&["fd02::/48"]),
+            ..Wanted::default()
+        };
+        check(
+            wanted,
+            &[],
+            Ok(("fd02::/48", "fd6b:6e00:43::/112", "fd6b:6e00:41::/120")),
         );
     }
 }

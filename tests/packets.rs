@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::Path,
     time::Duration,
 };
@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use crate::{
     lab::{
+        family::{Family, Stack},
         probe::{self, Outcome as Probed},
         wait,
-        world::{CLIENT_IP, World},
+        world::World,
     },
     scenario::{Outcome, Pod, PodState, Protocol, Row, Scenario},
 };
@@ -23,41 +24,68 @@ const ROW_TIME_MAX: Duration = Duration::from_secs(15);
 /// Enough that each of a handful of backends is met, and a wrong one too.
 const TRIES_PER_BACKEND: usize = 12;
 
-/// Names of pods and machines, and the addresses that packets of theirs bear.
-struct Addresses(BTreeMap<String, Vec<String>>);
+/// Names of pods and machines, and the addresses that packets of theirs bear, in one family.
+struct Addresses {
+    family: Family,
+    of_names: BTreeMap<String, Vec<String>>,
+    /// Load-balancer IPs that scenarios name, and those given in their place.
+    given: BTreeMap<IpAddr, IpAddr>,
+}
 
 impl Addresses {
     fn of(&self, name: &str) -> Option<String> {
-        self.0.get(name)?.first().cloned()
+        self.of_names.get(name)?.first().cloned()
     }
 
     fn name_of(&self, ip: &str) -> String {
         let found = self
-            .0
+            .of_names
             .iter()
             .find(|(_, addresses)| addresses.iter().any(|address| address == ip));
         found.map_or_else(|| ip.to_owned(), |(name, _)| name.clone())
     }
+
+    fn destination(&self, row: &Row) -> SocketAddr {
+        let to = row.to(self.family, |name, _| self.of(name));
+        SocketAddr::new(
+            self.given.get(&to.ip()).copied().unwrap_or(to.ip()),
+            to.port(),
+        )
+    }
 }
 
-pub(crate) fn run(scenario: &Scenario) {
+/// Runs a scenario once, and asks its rows in each family that its cluster has.
+fn run(scenario: &Scenario, stack: Stack) {
     let places = scenario
         .pods
         .iter()
         .map(|pod| &pod.node)
         .chain(scenario.rows.iter().map(|row| &row.from));
     let numbers = places.filter_map(|name| name.strip_prefix("node-")?.parse::<usize>().ok());
-    let world = World::running(numbers.max().unwrap_or(1));
+    let world = World::running_with(stack, numbers.max().unwrap_or(1));
     for pod in &scenario.pods {
         world.post("/api/v1/namespaces/default/pods", &manifest(pod));
     }
-    let addresses = addresses(&world, scenario);
-    for object in scenario.objects(|name| addresses.of(name)) {
+    let mut families: Vec<Addresses> = world
+        .families()
+        .iter()
+        .map(|family| addresses(&world, scenario, *family))
+        .collect();
+    let objects = scenario.objects(stack, |name, family| {
+        let of_family = families.iter().find(|addresses| addresses.family == family);
+        of_family?.of(name)
+    });
+    for object in &objects {
         world.apply(&object.to_string());
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let path = format!("/api/v1/namespaces/default/services/{name}");
         if object["status"].is_object() {
-            let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            let path = format!("/api/v1/namespaces/default/services/{name}/status");
-            world.merge(&path, &json!({ "status": object["status"] }));
+            let status = json!({ "status": object["status"] });
+            world.merge(&format!("{path}/status"), &status);
+        }
+        if let Some(requested) = object["spec"]["loadBalancerIP"].as_str() {
+            let requested = requested.parse().expect("an address");
+            note_given(&world, &path, requested, &mut families);
         }
     }
     for pod in scenario
@@ -67,12 +95,40 @@ pub(crate) fn run(scenario: &Scenario) {
     {
         world.delete(&format!("/api/v1/namespaces/default/pods/{}", pod.name));
     }
-    let mut kept = BTreeMap::new();
-    for row in &scenario.rows {
-        let what = format!("{} ({}): {row:?}", scenario.name, scenario.title);
-        wait::until(&what, ROW_TIME_MAX, || {
-            check(&world, &addresses, row, &mut kept).map_err(|why| (why, world.logs()))
-        });
+    for addresses in &families {
+        let mut kept = BTreeMap::new();
+        for row in &scenario.rows {
+            let family = addresses.family;
+            let what = format!("{} ({}): {family:?} {row:?}", scenario.name, scenario.title);
+            wait::until(&what, ROW_TIME_MAX, || {
+                check(&world, addresses, row, &mut kept).map_err(|why| (why, world.logs()))
+            });
+        }
+    }
+}
+
+/// A Service can ask for one load-balancer IP; that of another family is the pool's choice.
+fn note_given(world: &World, path: &str, requested: IpAddr, families: &mut [Addresses]) {
+    let given: Vec<IpAddr> = wait::until("load-balancer IPs", READY_TIME_MAX, || {
+        let status = world.get(path)["status"].clone();
+        let ingress = status["loadBalancer"]["ingress"].as_array();
+        let ips = ingress.into_iter().flatten();
+        let ips: Vec<IpAddr> = ips
+            .filter_map(|ingress| ingress["ip"].as_str()?.parse().ok())
+            .collect();
+        if ips.len() == families.len() {
+            Ok(ips)
+        } else {
+            Err((status, world.logs()))
+        }
+    });
+    for addresses in families {
+        let named = addresses.family.address(requested);
+        let own = given
+            .iter()
+            .find(|ip| Family::of(**ip) == addresses.family)
+            .expect("one of each family");
+        addresses.given.insert(named, *own);
     }
 }
 
@@ -118,18 +174,21 @@ fn manifest(pod: &Pod) -> Value {
 }
 
 /// Waits until every pod has its address and is as ready as it should be.
-fn addresses(world: &World, scenario: &Scenario) -> Addresses {
+fn addresses(world: &World, scenario: &Scenario, family: Family) -> Addresses {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    found.insert("client".into(), vec![CLIENT_IP.into()]);
+    found.insert("client".into(), vec![World::client_ip(family)]);
     for node in &world.nodes {
         // The uplink first: it is what others call the node.
-        let listed = node.netns.sh("ip -o -4 addr show scope global");
+        let listed = node.netns.sh(match family {
+            Family::V4 => "ip -o -4 addr show scope global",
+            Family::V6 => "ip -o -6 addr show scope global",
+        });
         let mut ips: Vec<String> = listed
             .split_whitespace()
             .filter_map(|word| Some(word.split_once('/')?.0.to_owned()))
             .collect();
-        ips.retain(|ip| *ip != node.ip);
-        ips.insert(0, node.ip.clone());
+        ips.retain(|ip| *ip != node.ip_in(family));
+        ips.insert(0, node.ip_in(family));
         found.insert(node.netns.name.clone(), ips);
     }
     for pod in &scenario.pods {
@@ -143,7 +202,10 @@ fn addresses(world: &World, scenario: &Scenario) -> Addresses {
                 .iter()
                 .any(|c| c["type"] == "Ready" && c["status"] == "True");
             let running = object["status"]["phase"] == "Running";
-            match object["status"]["podIP"].as_str() {
+            let ips = object["status"]["podIPs"].as_array();
+            let mut ips = ips.into_iter().flatten().filter_map(|ip| ip["ip"].as_str());
+            let of_family = |ip: &&str| ip.parse().is_ok_and(|ip: IpAddr| Family::of(ip) == family);
+            match ips.find(of_family) {
                 Some(ip) if running && ready == (pod.state != PodState::Unready) => {
                     Ok(ip.to_owned())
                 }
@@ -152,7 +214,11 @@ fn addresses(world: &World, scenario: &Scenario) -> Addresses {
         });
         found.insert(pod.name.clone(), vec![ip]);
     }
-    Addresses(found)
+    Addresses {
+        family,
+        of_names: found,
+        given: BTreeMap::new(),
+    }
 }
 
 fn check(
@@ -161,7 +227,7 @@ fn check(
     row: &Row,
     kept: &mut BTreeMap<String, String>,
 ) -> Result<(), String> {
-    let to = row.to(|name| addresses.of(name));
+    let to = addresses.destination(row);
     match &row.outcome {
         Outcome::Answered { by, seen_as } => {
             let met = met(world, addresses, row, to, by.len(), seen_as)?;
@@ -246,8 +312,7 @@ macro_rules! scenarios {
     ($($name:ident)*) => {
         $(#[test]
         fn $name() {
-            let file = stringify!($name).replace('_', "-");
-            run(&Scenario::read(&Path::new(FOLDER).join(format!("{file}.md"))));
+            run(&of_file(stringify!($name)), Stack::Dual);
         })*
 
         #[test]
@@ -260,6 +325,32 @@ macro_rules! scenarios {
 }
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios");
+
+fn of_file(name: &str) -> Scenario {
+    let file = name.replace('_', "-");
+    Scenario::read(&Path::new(FOLDER).join(format!("{file}.md")))
+}
+
+/// Those that meet every kind of frontend, in clusters of one family.
+#[test]
+fn cluster_ip_without_ipv4() {
+    run(&of_file("cluster_ip"), Stack::V6);
+}
+
+#[test]
+fn node_port_without_ipv4() {
+    run(&of_file("node_port"), Stack::V6);
+}
+
+#[test]
+fn load_balancer_ip_without_ipv4() {
+    run(&of_file("load_balancer_ip"), Stack::V6);
+}
+
+#[test]
+fn node_port_without_ipv6() {
+    run(&of_file("node_port"), Stack::V4);
+}
 
 scenarios! {
     affinity

@@ -1,10 +1,13 @@
 //! Reads `tests/scenarios/*.md`: objects, pods, and who answers whom. Runs nothing.
 //!
 //! `$(NAME)` in YAML or in the `to` column stands for the address of that pod, node or `client`.
+//! Addresses are written in IPv4; in IPv6 each stands for the same number in `fd64::/96`.
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::lab::family::{Family, Stack};
 
 /// One file.
 #[derive(Debug)]
@@ -135,18 +138,100 @@ impl Scenario {
     }
 
     /// The objects, with the addresses of pods and machines filled in.
-    pub(crate) fn objects(&self, address: impl Fn(&str) -> Option<String>) -> Vec<Value> {
-        let yaml = fill_in(&self.yaml, address);
+    pub(crate) fn objects(
+        &self,
+        stack: Stack,
+        address: impl Fn(&str, Family) -> Option<String>,
+    ) -> Vec<Value> {
+        let [first, rest @ ..] = stack.families() else {
+            return Vec::new();
+        };
+        let mut objects = self.objects_in(*first, &address);
+        for family in rest {
+            for object in self.objects_in(*family, &address) {
+                let is_service = object["kind"] == "Service";
+                let same = |other: &&mut Value| {
+                    other["kind"] == "Service"
+                        && other["metadata"]["name"] == object["metadata"]["name"]
+                };
+                match objects.iter_mut().find(same).filter(|_| is_service) {
+                    Some(service) => add_family(service, &object),
+                    None if object["kind"] == "EndpointSlice" => {
+                        objects.push(renamed(object, *family));
+                    }
+                    None => {}
+                }
+            }
+        }
+        objects
+    }
+
+    fn objects_in(
+        &self,
+        family: Family,
+        address: impl Fn(&str, Family) -> Option<String>,
+    ) -> Vec<Value> {
+        let yaml = fill_in(&self.yaml, |name| address(name, family));
         let documents = yaml
             .split("---\n")
             .filter(|document| !document.trim().is_empty());
         documents
             .map(|document| {
-                serde_saphyr::from_str(document)
-                    .unwrap_or_else(|error| panic!("{}: {error}\n{document}", self.name))
+                let mut object: Value = serde_saphyr::from_str(document)
+                    .unwrap_or_else(|error| panic!("{}: {error}\n{document}", self.name));
+                translate(&mut object, family);
+                object
             })
             .collect()
     }
+}
+
+/// Puts every address, range and name of a family within an object into another family.
+fn translate(value: &mut Value, family: Family) {
+    match value {
+        Value::String(text) => {
+            if let Ok(address) = text.parse() {
+                *text = family.address(address).to_string();
+            } else if let Ok(net) = text.parse() {
+                *text = family.net(net).to_string();
+            } else if text == Family::V4.name() {
+                *text = family.name().to_owned();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| translate(item, family)),
+        Value::Object(fields) => fields.values_mut().for_each(|item| translate(item, family)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Gives a Service the addresses that it has in another family too.
+fn add_family(service: &mut Value, other: &Value) {
+    let spec = &mut service["spec"];
+    let both = |one: &Value, other: &Value| json!([one, other]);
+    let (own, more) = (spec["clusterIP"].clone(), &other["spec"]["clusterIP"]);
+    if own.is_string() && own != "None" {
+        spec["clusterIPs"] = both(&own, more);
+    }
+    spec["ipFamilyPolicy"] = "RequireDualStack".into();
+    spec["ipFamilies"] = json!([Family::V4.name(), Family::V6.name()]);
+    for list in [
+        "/spec/externalIPs",
+        "/spec/loadBalancerSourceRanges",
+        "/status/loadBalancer/ingress",
+    ] {
+        let own = service.pointer_mut(list).and_then(Value::as_array_mut);
+        let more = other.pointer(list).and_then(Value::as_array);
+        if let (Some(own), Some(more)) = (own, more) {
+            own.extend(more.iter().cloned());
+        }
+    }
+}
+
+fn renamed(mut object: Value, family: Family) -> Value {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let name = format!("{name}-{}", family.name().to_lowercase());
+    object["metadata"]["name"] = name.into();
+    object
 }
 
 impl Row {
@@ -188,14 +273,21 @@ impl Row {
         })
     }
 
-    /// Where the packet goes, with the addresses of pods and machines filled in.
-    pub(crate) fn to(&self, address: impl Fn(&str) -> Option<String>) -> SocketAddr {
-        let text = fill_in(&self.to, address);
-        let whole = match self.protocol {
-            Protocol::Tcp | Protocol::Udp => text.parse(),
-            Protocol::Icmp => format!("{text}:0").parse(),
+    /// Where the packet goes in a family, with the addresses of pods and machines filled in.
+    pub(crate) fn to(
+        &self,
+        family: Family,
+        address: impl Fn(&str, Family) -> Option<String>,
+    ) -> SocketAddr {
+        let (host, port) = match self.protocol {
+            Protocol::Tcp | Protocol::Udp => self.to.rsplit_once(':').unwrap_or((&self.to, "")),
+            Protocol::Icmp => (self.to.as_str(), "0"),
         };
-        whole.unwrap_or_else(|error| panic!("{text}: {error}"))
+        let host = fill_in(host, |name| address(name, family));
+        match (host.parse(), port.parse()) {
+            (Ok(host), Ok(port)) => SocketAddr::new(family.address(host), port),
+            _ => panic!("{}: neither ADDRESS:PORT nor ADDRESS", self.to),
+        }
     }
 }
 
@@ -341,7 +433,11 @@ fn every_scenario_names_only_machines_and_pods_it_has() {
                 );
                 assert!(known(seen_as), "{}: {seen_as:?}", scenario.name);
             }
-            row.to(|name| known(name).then(|| "10.42.0.9".to_owned()));
+            for family in Stack::Dual.families() {
+                row.to(*family, |name, _| {
+                    known(name).then(|| "10.42.0.9".to_owned())
+                });
+            }
         }
         assert!(
             scenario
@@ -349,11 +445,53 @@ fn every_scenario_names_only_machines_and_pods_it_has() {
                 .iter()
                 .all(|pod| pod.node.starts_with("node-"))
         );
-        let objects = scenario.objects(|_| Some("10.42.0.9".to_owned()));
-        assert!(
-            objects.iter().all(|object| object["kind"].is_string()),
-            "{}",
-            scenario.name
-        );
+        for stack in Stack::ALL {
+            let objects = scenario.objects(stack, |_, _| Some("10.42.0.9".to_owned()));
+            assert!(
+                objects.iter().all(|object| object["kind"].is_string()),
+                "{}",
+                scenario.name
+            );
+        }
     }
+}
+
+#[test]
+fn a_scenario_means_the_same_in_each_family() {
+    let text = "# Title\n```yaml\nkind: Service\nmetadata: { name: web }\n\
+        spec: { clusterIP: 10.0.128.41, loadBalancerSourceRanges: [10.78.0.0/24] }\n```\n\
+        ```yaml\nkind: EndpointSlice\nmetadata: { name: web-1 }\naddressType: IPv4\n\
+        endpoints: [{ addresses: [$(db-1)] }]\n```\n\
+        | from | to | answered by | seen as |\n|-|-|-|-|\n| client | 10.0.128.41:80 | db-1 | client |\n";
+    let scenario = Scenario::parse("title", text).expect("a scenario");
+    let address = |_: &str, family: Family| {
+        let address = [10, 42, 0, 9].into();
+        Some(family.address(address).to_string())
+    };
+    assert_eq!(
+        scenario.objects(Stack::V6, address),
+        [
+            json!({ "kind": "Service", "metadata": { "name": "web" }, "spec": {
+                "clusterIP": "fd64::a00:8029", "loadBalancerSourceRanges": ["fd64::a4e:0/120"] } }),
+            json!({ "kind": "EndpointSlice", "metadata": { "name": "web-1" },
+                "addressType": "IPv6", "endpoints": [{ "addresses": ["fd64::a2a:9"] }] }),
+        ]
+    );
+    assert_eq!(
+        scenario.objects(Stack::Dual, address),
+        [
+            json!({ "kind": "Service", "metadata": { "name": "web" }, "spec": {
+                "clusterIP": "10.0.128.41", "clusterIPs": ["10.0.128.41", "fd64::a00:8029"],
+                "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"],
+                "loadBalancerSourceRanges": ["10.78.0.0/24", "fd64::a4e:0/120"] } }),
+            json!({ "kind": "EndpointSlice", "metadata": { "name": "web-1" },
+                "addressType": "IPv4", "endpoints": [{ "addresses": ["10.42.0.9"] }] }),
+            json!({ "kind": "EndpointSlice", "metadata": { "name": "web-1-ipv6" },
+                "addressType": "IPv6", "endpoints": [{ "addresses": ["fd64::a2a:9"] }] }),
+        ]
+    );
+    assert_eq!(
+        scenario.rows[0].to(Family::V6, address).to_string(),
+        "[fd64::a00:8029]:80"
+    );
 }

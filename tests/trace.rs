@@ -12,10 +12,13 @@ use knarr_netproxy::nftables::{
     Name, Ruleset,
     trace::{End, Machine, Origin, Packet, trace},
 };
-use knarr_netproxy_plan::{Family, ServiceKey, Settings, Snapshot, check, plan};
+use knarr_netproxy_plan::{Family as RulesetFamily, ServiceKey, Settings, Snapshot, check, plan};
 use serde_json::{Value, json};
 
-use crate::scenario::{Outcome, Pod, PodState, Protocol, Row, Scenario};
+use crate::{
+    lab::family::{Family, Stack},
+    scenario::{Outcome, Pod, PodState, Protocol, Row, Scenario},
+};
 
 const CLIENT_IP: &str = "10.78.0.2";
 const NODES: [(&str, &str); 2] = [("node-1", "10.77.0.11"), ("node-2", "10.77.0.12")];
@@ -25,11 +28,19 @@ fn every_packet_ends_where_its_scenario_says() {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios"));
     let mut wrong = Vec::new();
     for scenario in Scenario::all(folder) {
-        let world = World::of(&scenario);
-        for row in &scenario.rows {
-            let outcome = world.outcome(row, &scenario.rows);
-            if outcome != row.outcome {
-                wrong.push(format!("{}: {row:?}\n  but {outcome:?}", scenario.name));
+        for stack in Stack::ALL {
+            let worlds = World::each_family_of(&scenario, stack);
+            for world in worlds {
+                for row in &scenario.rows {
+                    let outcome = world.outcome(row, &scenario.rows);
+                    if outcome != row.outcome {
+                        let family = world.family;
+                        let name = &scenario.name;
+                        wrong.push(format!(
+                            "{name}, {family:?} of {stack:?}: {row:?}\n  but {outcome:?}"
+                        ));
+                    }
+                }
             }
         }
     }
@@ -39,8 +50,9 @@ fn every_packet_ends_where_its_scenario_says() {
 /// A client that a set of a ruleset remembers.
 type Memory = (Name, Vec<u8>);
 
-/// A scenario's cluster, as far as packets can tell.
+/// A scenario's cluster, as far as packets of one family can tell.
 struct World {
+    family: Family,
     addresses: BTreeMap<String, IpAddr>,
     nodes_of_pods: BTreeMap<String, String>,
     rulesets: BTreeMap<String, Ruleset>,
@@ -48,58 +60,43 @@ struct World {
 }
 
 impl World {
-    fn of(scenario: &Scenario) -> Self {
-        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-        let mut addresses: BTreeMap<String, IpAddr> = NODES
-            .iter()
-            .map(|(name, ip)| ((*name).to_owned(), address(ip)))
-            .collect();
-        addresses.insert("client".to_owned(), address(CLIENT_IP));
-        for (index, pod) in scenario.pods.iter().enumerate() {
-            let node = if pod.node == "node-1" { 0 } else { 1 };
-            addresses.insert(
-                pod.name.clone(),
-                address(&format!("10.42.{node}.{}", index + 5)),
-            );
-        }
-        let objects = scenario.objects(|name| addresses.get(name).map(ToString::to_string));
-        let services = services(&objects, &scenario.pods, &addresses);
-        let mut service_addresses = BTreeSet::new();
-        let rulesets = NODES
-            .iter()
-            .map(|(node, ip)| {
-                let settings = Settings {
-                    node_name: (*node).to_owned(),
-                    node_ips: vec![address(ip)],
-                    cluster_cidrs: ["10.42.0.0/16".parse().expect("a CIDR")].into(),
-                    service_cidrs: ["10.0.128.0/17".parse().expect("a CIDR")].into(),
-                    ..Settings::default()
-                };
-                let (plan, warnings) = plan(&Snapshot {
-                    settings,
+    fn each_family_of(scenario: &Scenario, stack: Stack) -> Vec<Self> {
+        let address = |name: &str, family| Some(addresses(scenario, family).get(name)?.to_string());
+        let objects = scenario.objects(stack, address);
+        let services = services(&objects, scenario, stack);
+        let worlds = stack.families().iter().map(|family| {
+            let plans = NODES.iter().map(|(node, _)| {
+                let snapshot = Snapshot {
+                    settings: settings(node, stack),
                     services: services.clone(),
-                });
-                assert_eq!(
-                    (warnings, check(&plan)),
-                    (vec![], vec![]),
-                    "{}",
-                    scenario.name
-                );
+                };
+                let (plan, warnings) = plan(&snapshot);
+                let problems = (warnings, check(&plan));
+                assert_eq!(problems, (vec![], vec![]), "{}", scenario.name);
+                ((*node).to_owned(), plan)
+            });
+            let mut service_addresses = BTreeSet::new();
+            let rulesets = plans.map(|(node, plan)| {
                 service_addresses.extend(plan.cluster_ips.keys().copied());
                 service_addresses.extend(plan.load_balancer_ips.keys().copied());
-                ((*node).to_owned(), Ruleset::of(&plan, Family::V4))
-            })
-            .collect();
-        let pods = scenario.pods.iter();
-        let nodes_of_pods = pods
-            .map(|pod| (pod.name.clone(), pod.node.clone()))
-            .collect();
-        Self {
-            addresses,
-            nodes_of_pods,
-            rulesets,
-            service_addresses,
-        }
+                let family = match family {
+                    Family::V4 => RulesetFamily::V4,
+                    Family::V6 => RulesetFamily::V6,
+                };
+                (node, Ruleset::of(&plan, family))
+            });
+            let pods = scenario.pods.iter();
+            Self {
+                family: *family,
+                addresses: addresses(scenario, *family),
+                nodes_of_pods: pods
+                    .map(|pod| (pod.name.clone(), pod.node.clone()))
+                    .collect(),
+                rulesets: rulesets.collect(),
+                service_addresses,
+            }
+        });
+        worlds.collect()
     }
 
     fn outcome(&self, row: &Row, rows: &[Row]) -> Outcome {
@@ -140,12 +137,14 @@ impl World {
 
     /// The node that a row's packet meets first, and the packet.
     fn start(&self, row: &Row) -> (&str, Packet) {
-        let to = row.to(|name| self.addresses.get(name).map(ToString::to_string));
+        let address = |name: &str, _| self.addresses.get(name).map(ToString::to_string);
+        let to = row.to(self.family, address);
         let source = SocketAddr::new(self.addresses[&row.from], 40_000);
-        let protocol = match row.protocol {
-            Protocol::Icmp => 1,
-            Protocol::Tcp => 6,
-            Protocol::Udp => 17,
+        let protocol = match (row.protocol, self.family) {
+            (Protocol::Icmp, Family::V4) => 1,
+            (Protocol::Icmp, Family::V6) => 58,
+            (Protocol::Tcp, _) => 6,
+            (Protocol::Udp, _) => 17,
         };
         let own = self.rulesets.get_key_value(&row.from);
         let node = match (own, self.nodes_of_pods.get(&row.from)) {
@@ -252,16 +251,58 @@ impl World {
     }
 }
 
+/// Everybody whom a scenario names, in one family.
+fn addresses(scenario: &Scenario, family: Family) -> BTreeMap<String, IpAddr> {
+    let address = |text: &str| family.address(text.parse().expect("an address"));
+    let mut addresses: BTreeMap<String, IpAddr> = NODES
+        .iter()
+        .map(|(name, ip)| ((*name).to_owned(), address(ip)))
+        .collect();
+    addresses.insert("client".to_owned(), address(CLIENT_IP));
+    for (index, pod) in scenario.pods.iter().enumerate() {
+        let node = if pod.node == "node-1" { 0 } else { 1 };
+        let ip = address(&format!("10.42.{node}.{}", index + 5));
+        addresses.insert(pod.name.clone(), ip);
+    }
+    addresses
+}
+
+/// What a node's proxy knows in a cluster of those families.
+fn settings(node: &str, stack: Stack) -> Settings {
+    let (_, ip) = NODES
+        .iter()
+        .find(|(name, _)| *name == node)
+        .expect("a node");
+    let families = || stack.families().iter();
+    let ranges = |v4: &str, v6: &str| {
+        let of_family = |family: &Family| match family {
+            Family::V4 => v4.parse().expect("a CIDR"),
+            Family::V6 => v6.parse().expect("a CIDR"),
+        };
+        families().map(of_family).collect()
+    };
+    let ip: IpAddr = ip.parse().expect("an address");
+    Settings {
+        node_name: node.to_owned(),
+        node_ips: families().map(|family| family.address(ip)).collect(),
+        cluster_cidrs: ranges("10.42.0.0/16", "fd64::10.42.0.0/112"),
+        service_cidrs: ranges("10.0.128.0/17", "fd64::10.0.128.0/113"),
+        ..Settings::default()
+    }
+}
+
 type Services = BTreeMap<ServiceKey, (Arc<Service>, Vec<Arc<EndpointSlice>>)>;
 
 /// Services with the slices that users wrote or the endpoints controller would.
-fn services(objects: &[Value], pods: &[Pod], addresses: &BTreeMap<String, IpAddr>) -> Services {
+fn services(objects: &[Value], scenario: &Scenario, stack: Stack) -> Services {
     let of_kind = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind);
     let mut services = Services::new();
     for object in of_kind("Service") {
         let mut object = object.clone();
         if let Some(ip) = object["spec"]["loadBalancerIP"].as_str() {
-            let ingress = json!([{ "ip": ip }]);
+            let ip: IpAddr = ip.parse().expect("an address");
+            let ips = stack.families().iter().map(|family| family.address(ip));
+            let ingress: Vec<Value> = ips.map(|ip| json!({ "ip": ip })).collect();
             object["status"] = json!({ "loadBalancer": { "ingress": ingress } });
         }
         let service: Service = serde_json::from_value(object).expect("a Service");
@@ -270,10 +311,11 @@ fn services(objects: &[Value], pods: &[Pod], addresses: &BTreeMap<String, IpAddr
             .filter(|slice| slice["metadata"]["labels"]["kubernetes.io/service-name"] == name)
             .map(|slice| Arc::new(serde_json::from_value(slice.clone()).expect("a slice")))
             .collect();
-        slices.extend(
-            pods.iter()
-                .filter_map(|pod| slice_of(&service, pod, addresses)),
-        );
+        for family in stack.families() {
+            let addresses = addresses(scenario, *family);
+            let pods = scenario.pods.iter();
+            slices.extend(pods.filter_map(|pod| slice_of(&service, pod, addresses[&pod.name])));
+        }
         services.insert(
             ServiceKey::new("default", name),
             (Arc::new(service), slices),
@@ -283,11 +325,7 @@ fn services(objects: &[Value], pods: &[Pod], addresses: &BTreeMap<String, IpAddr
 }
 
 /// One slice per pod: target ports may resolve differently in each.
-fn slice_of(
-    service: &Service,
-    pod: &Pod,
-    addresses: &BTreeMap<String, IpAddr>,
-) -> Option<Arc<EndpointSlice>> {
+fn slice_of(service: &Service, pod: &Pod, address: IpAddr) -> Option<Arc<EndpointSlice>> {
     let service = serde_json::to_value(service).expect("JSON");
     let selector = service["spec"]["selector"].as_object()?;
     let chosen = selector
@@ -317,7 +355,7 @@ fn slice_of(
         .collect();
     let published = service["spec"]["publishNotReadyAddresses"] == true;
     let endpoint = json!({
-        "addresses": [addresses[&pod.name].to_string()],
+        "addresses": [address],
         "nodeName": pod.node,
         "conditions": {
             "ready": published || pod.state == PodState::Ready,
@@ -325,6 +363,7 @@ fn slice_of(
             "terminating": pod.state == PodState::Leaving,
         },
     });
-    let slice = json!({ "addressType": "IPv4", "ports": ports, "endpoints": [endpoint] });
+    let address_type = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let slice = json!({ "addressType": address_type, "ports": ports, "endpoints": [endpoint] });
     Some(Arc::new(serde_json::from_value(slice).expect("a slice")))
 }

@@ -211,7 +211,7 @@ fn join<T: ToString>(values: &[T]) -> String {
     texts.join(",")
 }
 
-/// `default/kubernetes` at the first address of each range.
+/// `default/kubernetes` at the first address of the primary range: the API has one address, so the Service has one family.
 fn api_service(config: &Config) -> Option<Wanted> {
     let addresses = api_addresses(config);
     let primary = addresses.first()?;
@@ -246,7 +246,8 @@ fn api_service(config: &Config) -> Option<Wanted> {
 }
 
 fn api_addresses(config: &Config) -> Vec<IpAddr> {
-    config.service_cidrs.iter().filter_map(first).collect()
+    let primary = config.service_cidrs.first();
+    primary.into_iter().filter_map(first).collect()
 }
 
 fn api_endpoints(config: &Config) -> Wanted {

@@ -1,6 +1,7 @@
 //! The agent itself: prepares the host, registers the node, and keeps network, pods and lease going until shutdown.
 
 mod cluster;
+mod forwarding;
 mod pods;
 mod wires;
 
@@ -26,7 +27,7 @@ use crate::paths::{self, Paths};
 use crate::pod::sandbox;
 use crate::server::{self, Server};
 use crate::services::Services;
-use crate::{ipam, netns, node, sysctl};
+use crate::{netns, node};
 
 /// What an agent needs to know.
 #[derive(Debug, Clone)]
@@ -111,12 +112,7 @@ async fn run_parts(client: Client, config: Config) -> Result<(), Error> {
     };
     let registered = register(&client, &description).await;
     let pod_cidrs = wait_for_pod_cidrs(&client, &node_name, registered.clone()).await;
-    if description.addresses.is_empty() {
-        description.addresses = pod_cidrs
-            .iter()
-            .map(|cidr| ipam::node_address(*cidr))
-            .collect();
-    }
+    description.addresses = node::addresses(&description.addresses, &pod_cidrs);
     let services = Services::default();
     let (cluster_sender, cluster) = watch::channel(cluster::read(&client).await);
     let (_pod_cidr_sender, pod_cidrs) = watch::channel(pod_cidrs);
@@ -243,27 +239,6 @@ fn adopt_links(host: &Host) {
         let held = netns::is_held(&host.paths.netns(&record.uid));
         if let Some(link) = record.link(&host.paths).filter(|_| held) {
             host.want_link(&record.uid, link);
-        }
-    }
-}
-
-/// Lets the host forward between pods and everyone else.
-fn enable_forwarding(host: &Host) {
-    let record = host.paths.sysctl_record();
-    let is_v6 = host
-        .pod_cidrs
-        .borrow()
-        .iter()
-        .any(|cidr| cidr.addr().is_ipv6());
-    let keys = ["net/ipv4/ip_forward"]
-        .into_iter()
-        .chain(is_v6.then_some("net/ipv6/conf/all/forwarding"));
-    for key in keys {
-        if let Err(error) = sysctl::set(&record, key, "1") {
-            tracing::warn!(
-                error = format!("{:#}", anyhow::Error::from(error)),
-                "packets are not forwarded"
-            );
         }
     }
 }

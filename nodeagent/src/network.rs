@@ -112,6 +112,11 @@ pub(crate) fn is_pod_link(name: &str) -> bool {
         .is_some_and(|hash| hash.len() == 13 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
+/// Whether a link is one that knarr makes.
+pub(crate) fn is_own_link(name: &str) -> bool {
+    name == ANCHOR || is_pod_link(name)
+}
+
 /// FNV-1a, 64 bits: names need to be stable and spread, not secret.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {

@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::ipam;
 use crate::pod::env::Capacity;
 
 const LEASE_NAMESPACE: &str = "kube-node-lease";
@@ -26,6 +28,20 @@ pub(crate) struct Description {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) port: u16,
     pub(crate) capacity: Capacity,
+}
+
+/// A node's addresses in the families of its pods: those it was given, else the one it has among them.
+pub(crate) fn addresses(given: &[IpAddr], pod_cidrs: &[IpNet]) -> Vec<IpAddr> {
+    let in_family = |cidr: &IpNet| {
+        let is_same = |address: &&IpAddr| address.is_ipv4() == cidr.addr().is_ipv4();
+        let found: Vec<IpAddr> = given.iter().filter(is_same).copied().collect();
+        if found.is_empty() {
+            vec![ipam::node_address(*cidr)]
+        } else {
+            found
+        }
+    };
+    pod_cidrs.iter().flat_map(in_family).collect()
 }
 
 /// Registers the node, or brings an existing one's labels up to date.
@@ -184,4 +200,37 @@ fn node_info() -> Value {
         "operatingSystem": "linux",
         "architecture": architecture(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_has_addresses_in_the_families_of_its_pods() {
+        let check = |given: &[&str], pod_cidrs: &[&str], expected: &[&str]| {
+            let given: Vec<IpAddr> = given.iter().map(|text| text.parse().unwrap()).collect();
+            let pod_cidrs: Vec<IpNet> =
+                pod_cidrs.iter().map(|text| text.parse().unwrap()).collect();
+            let found: Vec<String> = addresses(&given, &pod_cidrs)
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            assert_eq!(found, expected, "{given:?} {pod_cidrs:?}");
+        };
+        let host = ["192.0.2.7", "2001:db8::7"];
+        check(&host, &["10.42.0.0/24"], &["192.0.2.7"]);
+        check(&host, &["fd42::/64"], &["2001:db8::7"]);
+        check(
+            &host,
+            &["fd42::/64", "10.42.0.0/24"],
+            &["2001:db8::7", "192.0.2.7"],
+        );
+        check(
+            &host[..1],
+            &["10.42.0.0/24", "fd42::/64"],
+            &["192.0.2.7", "fd42::1"],
+        );
+        check(&[], &["10.42.0.0/24"], &["10.42.0.1"]);
+    }
 }

@@ -1,5 +1,6 @@
 //! The lab: network namespaces as machines, the real binary, real clients, real packets. Needs root.
 
+pub(crate) mod family;
 pub(crate) mod netns;
 pub(crate) mod probe;
 pub(crate) mod wait;

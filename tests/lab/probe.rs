@@ -4,13 +4,15 @@ use std::{
     fs::File,
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
+    os::fd::{AsRawFd, OwnedFd},
     path::Path,
     time::Duration,
 };
 
 use nix::sched::{CloneFlags, setns};
 
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+/// Longer than TCP takes to send a SYN again: a refusal that comes while the first is still under way is not heard.
+const ANSWER_TIME_MAX: Duration = Duration::from_millis(1500);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
@@ -87,19 +89,22 @@ fn ask_udp(to: SocketAddr) -> std::io::Result<String> {
 /// One echo request; what comes back is the whole reply, as text.
 fn ping(to: SocketAddr) -> std::io::Result<String> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+    /// The kernel fills in the checksum of ICMPv6, of which the pseudo header is part.
     const ECHO: [u8; 8] = [8, 0, 0xf7, 0xfe, 0, 1, 0, 0];
-    let raw = SockType::Raw;
-    let fd = socket(
-        AddressFamily::Inet,
-        raw,
-        SockFlag::empty(),
-        SockProtocol::Icmp,
-    )?;
+    const ECHO_V6: [u8; 8] = [128, 0, 0, 0, 0, 1, 0, 0];
+    let (family, protocol, echo) = match to {
+        SocketAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, ECHO),
+        SocketAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, ECHO_V6),
+    };
+    let fd = socket(family, SockType::Raw, SockFlag::empty(), protocol)?;
+    if to.is_ipv6() {
+        hear_only_echo_replies(&fd)?;
+    }
     // Reading, sending and timeouts are the same calls for every kind of datagram.
     let socket = UdpSocket::from(fd);
     socket.connect(to)?;
     socket.set_read_timeout(Some(ANSWER_TIME_MAX))?;
-    if let Err(error) = socket.send(&ECHO)
+    if let Err(error) = socket.send(&echo)
         && error.kind() != ErrorKind::PermissionDenied
     {
         return Err(error);
@@ -107,6 +112,29 @@ fn ping(to: SocketAddr) -> std::io::Result<String> {
     let mut buffer = [0; 1500];
     let length = socket.recv(&mut buffer)?;
     Ok(format!("echo reply: {:?}", &buffer[..length]))
+}
+
+/// A neighbour's other messages are no answer.
+fn hear_only_echo_replies(fd: &OwnedFd) -> std::io::Result<()> {
+    const ICMPV6_FILTER: i32 = 1;
+    const ECHO_REPLY: usize = 129;
+    // A set bit blocks that type of message.
+    let mut blocked = [u32::MAX; 8];
+    blocked[ECHO_REPLY / 32] &= !(1 << (ECHO_REPLY % 32));
+    // SAFETY: the option's value is an array of that size, which lives for the call.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_ICMPV6,
+            ICMPV6_FILTER,
+            blocked.as_ptr().cast(),
+            size_of_val(&blocked) as libc::socklen_t,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }
 
 fn read_answer(text: &str) -> Outcome {

@@ -4,11 +4,13 @@
 //!   client 10.78.0.2 ── 10.78.0.1 router 10.77.0.1 ─┬─ 10.77.0.11 node-1 (`knarr up`)
 //!                                                   └─ 10.77.0.12 node-2 (`knarr agent`)
 //! ```
+//!
+//! In IPv6 every machine has the same number in `fd64::/96`.
 
 use std::{
     cell::RefCell,
     fs::File,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -24,6 +26,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 
 use super::{
+    family::{Family, Stack},
     netns::Netns,
     probe::{self, Outcome, Protocol},
     wait,
@@ -35,11 +38,35 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Load-balancer addresses on the nodes' own link, so that the router has to ask for them by ARP.
 pub(crate) const LB_POOL: &str = "10.77.0.200-10.77.0.219";
+const LB_POOL_V6: &str = "fd64::10.77.0.200-fd64::10.77.0.219";
 /// Addresses that somebody else routes to node-1.
-const EXTERNAL_IPS: &str = "198.51.100.0/24";
-pub(crate) const CLIENT_IP: &str = "10.78.0.2";
+const EXTERNAL_IPS: &str = "198.51.100.0";
+const CLIENT_IP: &str = "10.78.0.2";
+
+/// The address of a machine or range of the lab, as `ip` reads it.
+fn in_family(family: Family, address: &str) -> String {
+    let address: IpAddr = address.parse().expect("an address");
+    family.address(address).to_string()
+}
+
+fn net_in_family(family: Family, address: &str) -> String {
+    let prefix = match family {
+        Family::V4 => 24,
+        Family::V6 => 120,
+    };
+    format!("{}/{prefix}", in_family(family, address))
+}
+
+/// `ip -4` or `ip -6`.
+fn ip_of(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip -4",
+        Family::V6 => "ip -6",
+    }
+}
 
 pub(crate) struct World {
+    stack: Stack,
     pub(crate) nodes: Vec<Node>,
     pub(crate) client: Netns,
     pub(crate) router: Netns,
@@ -49,7 +76,9 @@ pub(crate) struct World {
 /// A machine that runs knarr.
 pub(crate) struct Node {
     pub(crate) netns: Netns,
+    /// In the first family that the machine has.
     pub(crate) ip: String,
+    number: usize,
     dir: PathBuf,
     process: Option<Child>,
 }
@@ -57,22 +86,36 @@ pub(crate) struct Node {
 impl World {
     /// Machines and cables; nothing runs yet.
     pub(crate) fn new(node_count: usize) -> Self {
+        World::with(Stack::V4, node_count)
+    }
+
+    /// The same, with addresses of those families only.
+    pub(crate) fn with(stack: Stack, node_count: usize) -> Self {
         let scratch = scratch_dir();
         let router = Netns::new("router");
         let client = Netns::new("client");
-        router.sh("sysctl -qw net.ipv4.ip_forward=1");
+        router.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
         router.sh("ip link add lan type bridge");
         router.sh("ip link set lan up");
-        router.sh("ip addr add 10.77.0.1/24 dev lan");
-        router.sh(&format!("ip route add {EXTERNAL_IPS} via 10.77.0.11"));
         router.cable("to-client", &client, "eth0");
-        router.sh("ip addr add 10.78.0.1/24 dev to-client");
-        client.sh(&format!("ip addr add {CLIENT_IP}/24 dev eth0"));
-        client.sh("ip route add default via 10.78.0.1");
+        for family in stack.families() {
+            let (ip, net) = (ip_of(*family), |address| net_in_family(*family, address));
+            let node = in_family(*family, "10.77.0.11");
+            router.sh(&format!("{ip} addr add {} dev lan", net("10.77.0.1")));
+            router.sh(&format!("{ip} addr add {} dev to-client", net("10.78.0.1")));
+            router.sh(&format!(
+                "{ip} route add {} via {node} onlink dev lan",
+                net(EXTERNAL_IPS)
+            ));
+            client.sh(&format!("{ip} addr add {} dev eth0", net(CLIENT_IP)));
+            let gateway = in_family(*family, "10.78.0.1");
+            client.sh(&format!("{ip} route add default via {gateway}"));
+        }
         let nodes = (1..=node_count)
-            .map(|number| Node::new(number, &router, &scratch))
+            .map(|number| Node::new(stack, number, &router, &scratch))
             .collect();
         World {
+            stack,
             nodes,
             client,
             router,
@@ -82,18 +125,46 @@ impl World {
 
     /// The same, with knarr running on every node and the cluster ready.
     pub(crate) fn running(node_count: usize) -> Self {
-        let mut world = World::new(node_count);
-        world.nodes[0].start(&["up", "--lb-pool", LB_POOL]);
+        World::running_with(Stack::V4, node_count)
+    }
+
+    /// The same, of those families only.
+    pub(crate) fn running_with(stack: Stack, node_count: usize) -> Self {
+        let mut world = World::with(stack, node_count);
+        let pool = match stack {
+            Stack::V4 => LB_POOL.to_owned(),
+            Stack::V6 => LB_POOL_V6.to_owned(),
+            Stack::Dual => format!("{LB_POOL},{LB_POOL_V6}"),
+        };
+        // Those of IPv4 are the defaults.
+        let ranges: &[&str] = match stack {
+            Stack::V4 => &[],
+            Stack::V6 => &["--service-cidr", "fd64::10.0.128.0/113"],
+            Stack::Dual => &["--service-cidr", "10.0.128.0/17,fd64::10.0.128.0/113"],
+        };
+        world.nodes[0].start(&[&["up", "--lb-pool", &pool], ranges].concat());
         world.wait_for_api();
         if node_count > 1 {
             let token = world.nodes[0].knarr(&["token"]);
-            let server = format!("https://{}:6443", world.nodes[0].ip);
+            let server = format!(
+                "https://{}",
+                SocketAddr::new(world.nodes[0].address(), 6443)
+            );
             for node in &mut world.nodes[1..] {
                 node.start(&["agent", "--server", &server, "--token", token.trim()]);
             }
         }
         world.wait_for_nodes();
         world
+    }
+
+    /// The client's address in a family that the lab has.
+    pub(crate) fn client_ip(family: Family) -> String {
+        in_family(family, CLIENT_IP)
+    }
+
+    pub(crate) fn families(&self) -> &'static [Family] {
+        self.stack.families()
     }
 
     pub(crate) fn wait_for_api(&self) {
@@ -244,21 +315,34 @@ impl World {
 }
 
 impl Node {
-    fn new(number: usize, router: &Netns, scratch: &Path) -> Self {
+    fn new(stack: Stack, number: usize, router: &Netns, scratch: &Path) -> Self {
         let netns = Netns::new(&format!("node-{number}"));
-        let ip = format!("10.77.0.{}", 10 + number);
         router.cable(&format!("to-node-{number}"), &netns, "eth0");
         router.sh(&format!("ip link set to-node-{number} master lan"));
-        netns.sh(&format!("ip addr add {ip}/24 dev eth0"));
-        netns.sh("ip route add default via 10.77.0.1");
+        for family in stack.families() {
+            let (ip, gateway) = (ip_of(*family), in_family(*family, "10.77.0.1"));
+            let own = net_in_family(*family, &v4_of_node(number));
+            netns.sh(&format!("{ip} addr add {own} dev eth0"));
+            netns.sh(&format!("{ip} route add default via {gateway}"));
+        }
         let dir = scratch.join(&netns.name);
         std::fs::create_dir_all(&dir).expect("a folder for the node");
         Node {
             netns,
-            ip,
+            ip: in_family(stack.families()[0], &v4_of_node(number)),
+            number,
             dir,
             process: None,
         }
+    }
+
+    fn address(&self) -> IpAddr {
+        self.ip.parse().expect("an address")
+    }
+
+    /// Its address on the nodes' link, in a family that the lab has.
+    pub(crate) fn ip_in(&self, family: Family) -> String {
+        in_family(family, &v4_of_node(self.number))
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -373,6 +457,10 @@ impl Drop for World {
         }
         let _the_next_run_has_its_own = std::fs::remove_dir_all(&self.scratch);
     }
+}
+
+fn v4_of_node(number: usize) -> String {
+    format!("10.77.0.{}", 10 + number)
 }
 
 fn scratch_dir() -> PathBuf {

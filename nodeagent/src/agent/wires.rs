@@ -29,7 +29,7 @@ pub(super) async fn keep(host: Arc<Host>, monitor: Monitor, mut peers: watch::Re
     /// A burst of changes is looked at once; a repair is still well within a second.
     const SETTLE: Duration = Duration::from_millis(50);
     const RETRY: Duration = Duration::from_secs(1);
-    super::enable_forwarding(&host);
+    super::forwarding::enable(&host);
     let mut cluster = host.cluster.clone();
     loop {
         let (shared, known_peers) = (host.clone(), peers.borrow_and_update().clone());

@@ -75,6 +75,9 @@ pub(crate) fn make_pod_link(socket: &mut Socket, pod: &PodLink) -> Result<(), Er
         // Without capabilities a process can still serve port 80 and ping in its own netns.
         let _ = sysctl::set_private("net/ipv4/ip_unprivileged_port_start", "0");
         let _ = sysctl::set_private("net/ipv4/ping_group_range", "0 2147483647");
+        // The gateway is known, and addresses are unique by allocation: nothing to wait for or believe.
+        let _ = sysctl::set_private("net/ipv6/conf/default/accept_ra", "0");
+        let _ = sysctl::set_private("net/ipv6/conf/default/accept_dad", "0");
         Socket::open()
     })?
     .map_err(|error| Error::Netlink("opening a socket in a pod's netns".into(), error))?;
