@@ -93,8 +93,12 @@ async fn write_all(
                     break;
                 }
                 Err(error) => {
+                    let news = tokio::time::timeout(pause, newest.changed()).await;
+                    // Nobody has a pod any longer that its worker has let go of; without news there is no pause.
+                    if matches!(news, Ok(Err(_))) {
+                        return;
+                    }
                     tracing::warn!(pod = identity.name, error = %error, "writing a pod's status");
-                    let _ = tokio::time::timeout(pause, newest.changed()).await;
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
             }
@@ -131,5 +135,44 @@ fn clear_absent(object: &mut Value) {
         if object.get(key).is_none() {
             object[key] = Value::Null;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An API that forbids everything, as it does to a node whose pod is gone.
+    fn forbidding() -> Client {
+        let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            let refusal = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403});
+            let body = kube::client::Body::from(refusal.to_string().into_bytes());
+            http::Response::builder().status(403).body(body)
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test]
+    async fn a_refused_status_is_given_up_with_its_pod() {
+        const DEADLINE: Duration = Duration::from_secs(20);
+        let (latest, newest) = watch::channel(Numbered::default());
+        let (done, _written) = watch::channel(0);
+        let identity = Identity {
+            namespace: "default".into(),
+            name: "gone".into(),
+            uid: "1".into(),
+        };
+        let writer = tokio::spawn(write_all(forbidding(), identity, newest, done));
+        let running = PodStatus {
+            phase: Some("Running".into()),
+            ..PodStatus::default()
+        };
+        latest.send_replace(Numbered {
+            number: 1,
+            status: Some(body(&running)),
+        });
+        drop(latest);
+        let ended = tokio::time::timeout(DEADLINE, writer).await;
+        assert!(ended.is_ok(), "it still tries");
     }
 }
