@@ -4,12 +4,14 @@
 
 pub mod dataplane;
 pub mod element;
+pub mod elements;
 pub mod expression;
 #[cfg(test)]
 mod golden;
 pub mod increment;
 #[cfg(test)]
 mod increment_test;
+pub mod octets;
 pub mod ruleset;
 pub mod skeleton;
 pub mod statement;

@@ -9,6 +9,7 @@ use knarr_netproxy_plan::{
 
 use super::{
     Verdict,
+    octets::{Octets, TooMany},
     statement::{FRONTEND, Field},
     target::Target,
 };
@@ -191,9 +192,36 @@ impl Set {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// The key, or the first of the range.
-    pub first: Vec<u8>,
-    /// The last of the range.
-    pub last: Option<Vec<u8>>,
+    pub first: KeyBytes,
+    /// The last of the range; few keys have one, so it does not make all of them larger.
+    pub last: Option<Box<KeyBytes>>,
+}
+
+/// Two addresses, a protocol and a port are the longest key there is.
+pub type KeyBytes = Octets<40>;
+/// An address and a port.
+pub type BackendBytes = Octets<20>;
+
+impl Key {
+    /// A key of exactly these bytes.
+    ///
+    /// # Errors
+    /// When no set has keys as long as that.
+    pub fn exactly(bytes: &[u8]) -> Result<Self, TooMany> {
+        let first = bytes.try_into()?;
+        Ok(Self { first, last: None })
+    }
+
+    /// The keys from one to another.
+    ///
+    /// # Errors
+    /// When no set has keys as long as that.
+    pub fn range(first: &[u8], last: &[u8]) -> Result<Self, TooMany> {
+        Ok(Self {
+            first: first.try_into()?,
+            last: Some(Box::new(last.try_into()?)),
+        })
+    }
 }
 
 /// What a key leads to.
@@ -204,7 +232,7 @@ pub enum Value {
     /// A verdict.
     Verdict(Verdict),
     /// An address and port, each filling whole registers.
-    Backend(Vec<u8>),
+    Backend(BackendBytes),
 }
 
 /// One element of a set or map.
@@ -218,33 +246,35 @@ pub struct Element {
     pub value: Value,
 }
 
-/// A key in the making.
-#[derive(Clone, Default)]
-struct Bytes(Vec<u8>);
+/// A key in the making: every part of it has a place in the longest.
+#[derive(Clone, Copy, Default)]
+struct Bytes<const MAX: usize>(Octets<MAX>);
 
-impl Bytes {
-    fn address(mut self, address: IpAddr) -> Self {
+impl<const MAX: usize> Bytes<MAX> {
+    fn add(mut self, part: &[u8]) -> Self {
+        let added = self.0.extend(part);
+        debug_assert_eq!(added, Ok(()), "a key longer than the longest");
+        self
+    }
+
+    fn address(self, address: IpAddr) -> Self {
         match address {
-            IpAddr::V4(address) => self.0.extend(address.octets()),
-            IpAddr::V6(address) => self.0.extend(address.octets()),
+            IpAddr::V4(address) => self.add(&address.octets()),
+            IpAddr::V6(address) => self.add(&address.octets()),
         }
-        self
     }
 
-    fn protocol(mut self, protocol: Protocol) -> Self {
-        self.0.extend([protocol.number(), 0, 0, 0]);
-        self
+    fn protocol(self, protocol: Protocol) -> Self {
+        self.add(&[protocol.number(), 0, 0, 0])
     }
 
-    fn port(mut self, port: u16) -> Self {
-        self.0.extend(port.to_be_bytes());
-        self.0.extend([0, 0]);
-        self
+    fn port(self, port: u16) -> Self {
+        let [high, low] = port.to_be_bytes();
+        self.add(&[high, low, 0, 0])
     }
 
-    fn slot(mut self, slot: u32) -> Self {
-        self.0.extend(slot.to_ne_bytes());
-        self
+    fn slot(self, slot: u32) -> Self {
+        self.add(&slot.to_ne_bytes())
     }
 
     fn frontend(key: &FrontendKey) -> Self {
@@ -254,18 +284,27 @@ impl Bytes {
         };
         start.protocol(key.protocol).port(key.port)
     }
+}
 
+impl Bytes<40> {
     fn exactly(self) -> Key {
         Key {
             first: self.0,
             last: None,
         }
     }
+
+    fn to(self, last: Self) -> Key {
+        Key {
+            first: self.0,
+            last: Some(Box::new(last.0)),
+        }
+    }
 }
 
 /// The bytes of a backend as maps hold it.
 #[must_use]
-pub fn backend_bytes(backend: &SocketAddr) -> Vec<u8> {
+pub fn backend_bytes(backend: &SocketAddr) -> BackendBytes {
     Bytes::default()
         .address(backend.ip())
         .port(backend.port())
@@ -375,16 +414,17 @@ fn restrictions(key: &FrontendKey, frontend: &Frontend, elements: &mut Vec<Eleme
     let set = Set::RestrictedFrontends;
     elements.push(Element {
         set,
-        key: frontend.clone().exactly(),
+        key: frontend.exactly(),
         value: Value::Present,
     });
-    elements.extend(sources.iter().map(|range| Element {
-        set: Set::AllowedSources,
-        key: Key {
-            first: frontend.clone().address(range.network()).0,
-            last: Some(frontend.clone().address(range.broadcast()).0),
-        },
-        value: Value::Present,
+    elements.extend(sources.iter().map(|range| {
+        Element {
+            set: Set::AllowedSources,
+            key: frontend
+                .address(range.network())
+                .to(frontend.address(range.broadcast())),
+            value: Value::Present,
+        }
     }));
 }
 
@@ -425,10 +465,9 @@ pub fn of_ranges<'a>(
         .filter(|range| Family::of(&range.addr()) == family);
     own.map(|range| Element {
         set,
-        key: Key {
-            first: Bytes::default().address(range.network()).0,
-            last: Some(Bytes::default().address(range.broadcast()).0),
-        },
+        key: Bytes::default()
+            .address(range.network())
+            .to(Bytes::default().address(range.broadcast())),
         value: Value::Present,
     })
     .collect()

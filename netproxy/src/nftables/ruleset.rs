@@ -7,6 +7,7 @@ use knarr_netproxy_plan::{Family, Plan, Policy, Ranges};
 use super::{
     Name,
     element::{self, Element, Key, Set, Value},
+    elements::Elements,
     expression::Expression,
     skeleton,
     statement::Statement,
@@ -21,7 +22,7 @@ pub struct Ruleset {
     /// Chains by name.
     pub chains: BTreeMap<Name, Chain>,
     /// Elements of the skeleton's sets and maps.
-    pub elements: BTreeMap<Set, BTreeMap<Key, Value>>,
+    pub elements: BTreeMap<Set, Elements>,
     /// Sets of clients that keep their backend.
     pub client_sets: BTreeSet<Name>,
 }
@@ -141,15 +142,11 @@ impl Ruleset {
             .filter_map(|name| Some(((*name).into(), skeleton::chain(name, family)?)))
             .collect();
         let mut client_sets = BTreeSet::new();
-        let mut elements: BTreeMap<Set, BTreeMap<Key, Value>> = Set::ALL
-            .into_iter()
-            .map(|set| (set, BTreeMap::new()))
-            .collect();
+        let mut elements: BTreeMap<Set, Vec<(Key, Value)>> =
+            Set::ALL.into_iter().map(|set| (set, Vec::new())).collect();
         let mut add = |element: Element| {
-            elements
-                .entry(element.set)
-                .or_default()
-                .insert(element.key, element.value);
+            let own = elements.entry(element.set).or_default();
+            own.push((element.key, element.value));
         };
         let mut targets = BTreeSet::new();
         for (key, frontend) in plan
@@ -187,10 +184,11 @@ impl Ruleset {
             chains.extend(remembered.chains);
             client_sets.extend(remembered.sets);
         }
+        let elements = elements.into_iter();
         Self {
             family,
             chains,
-            elements,
+            elements: elements.map(|(set, own)| (set, own.into())).collect(),
             client_sets,
         }
     }
@@ -233,19 +231,13 @@ pub fn edits(from: &Ruleset, to: &Ruleset) -> Edits {
         edits.change.push(Edit::AddTable);
     }
     chain_edits(from, to, &mut edits);
-    let nothing = BTreeMap::new();
+    let nothing = Elements::default();
     let (mut gone, mut added) = (Vec::new(), Vec::new());
     for set in Set::ALL {
         let from = from.elements.get(&set).unwrap_or(&nothing);
         let to = to.elements.get(&set).unwrap_or(&nothing);
-        let differing = |a: &BTreeMap<Key, Value>, b: &BTreeMap<Key, Value>| -> Vec<(Key, Value)> {
-            let differing = a.iter().filter(|(key, value)| b.get(*key) != Some(*value));
-            differing
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect()
-        };
-        gone.push((set, differing(from, to)));
-        added.push((set, differing(to, from)));
+        gone.push((set, from.missing_in(to)));
+        added.push((set, to.missing_in(from)));
     }
     let some = |(_, elements): &(Set, Vec<(Key, Value)>)| !elements.is_empty();
     let gone = gone.into_iter().filter(some);

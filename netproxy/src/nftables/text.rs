@@ -174,21 +174,18 @@ pub fn element_text(set: Set, key: &Key, value: &Value, family: Family) -> Strin
         Value::Present => key,
         Value::Verdict(verdict) => format!("{key} : {verdict}"),
         Value::Backend(bytes) => {
-            let backend = Key {
-                first: bytes.clone(),
-                last: None,
-            };
-            format!(
-                "{key} : {}",
-                key_parts(&[Field::Destination, Field::Port], &backend, family)
-            )
+            let backend = [Field::Destination, Field::Port];
+            format!("{key} : {}", parts(&backend, bytes, bytes, family))
         }
     }
 }
 
 fn key_parts(fields: &[Field], key: &Key, family: Family) -> String {
-    let mut first = key.first.as_slice();
-    let mut last = key.last.as_deref().unwrap_or(first);
+    let last = key.last.as_deref().unwrap_or(&key.first);
+    parts(fields, &key.first, last, family)
+}
+
+fn parts(fields: &[Field], mut first: &[u8], mut last: &[u8], family: Family) -> String {
     let parts: Vec<String> = fields
         .iter()
         .map(|field| {

@@ -440,12 +440,7 @@ impl<'a> Walk<'a> {
             .collect();
         let key = self.bytes(key, lengths.iter().sum());
         match set.matching() {
-            Matching::Exact => elements
-                .get(&Key {
-                    first: key.to_vec(),
-                    last: None,
-                })
-                .cloned(),
+            Matching::Exact => elements.get(&Key::exactly(key).ok()?).cloned(),
             Matching::Ranges => {
                 let mut within = elements
                     .iter()
@@ -458,7 +453,7 @@ impl<'a> Walk<'a> {
 
 /// Whether each part of a key is within the range's own part.
 fn covers(range: &Key, key: &[u8], lengths: &[usize]) -> bool {
-    let last = range.last.as_ref().unwrap_or(&range.first);
+    let last = range.last.as_deref().unwrap_or(&range.first);
     let mut at = 0;
     lengths.iter().all(|length| {
         let part = at..at + length;

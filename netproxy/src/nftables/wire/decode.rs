@@ -265,28 +265,28 @@ pub(super) fn elements(set: Set, message: Attributes<'_>) -> Vec<Option<Listed>>
 }
 
 fn element(set: Set, item: Attributes<'_>) -> Option<Listed> {
-    let first = value(item.nested(c::element::KEY)?)?.to_vec();
+    let first = value(item.nested(c::element::KEY)?)?;
     let plain_range = set.matching() == Matching::Ranges && set.key().len() == 1;
     if plain_range {
         let end = item.number(c::element::FLAGS).unwrap_or(0) & c::element::INTERVAL_END != 0;
         return Some(if end {
-            Listed::End(first)
+            Listed::End(first.to_vec())
         } else {
-            Listed::Start(first)
+            Listed::Start(first.to_vec())
         });
     }
-    let last = item
-        .nested(c::element::KEY_END)
-        .and_then(value)
-        .map(<[u8]>::to_vec);
+    let key = match item.nested(c::element::KEY_END).and_then(value) {
+        None => Key::exactly(first),
+        Some(last) => Key::range(first, last),
+    };
     let value = match item.nested(c::element::DATA) {
         None => Value::Present,
         Some(data) => match value(data) {
-            Some(bytes) => Value::Backend(bytes.to_vec()),
+            Some(bytes) => Value::Backend(bytes.try_into().ok()?),
             None => Value::Verdict(verdict(data)?),
         },
     };
-    Some(Listed::Whole(Key { first, last }, value))
+    Some(Listed::Whole(key.ok()?, value))
 }
 
 /// Joins starts and ends of ranges.
@@ -300,20 +300,14 @@ pub(super) fn ranges(starts: Vec<Vec<u8>>, ends: Vec<Vec<u8>>) -> Vec<Key> {
     let mut open: Option<Vec<u8>> = None;
     for (key, edge) in edges {
         if let Some(first) = open.take() {
-            keys.push(Key {
-                first,
-                last: Some(predecessor(&key)),
-            });
+            keys.push(Key::range(&first, &predecessor(&key)));
         }
         if edge == START {
             open = Some(key);
         }
     }
-    keys.extend(open.map(|first| {
-        let last = Some(vec![u8::MAX; first.len()]);
-        Key { first, last }
-    }));
-    keys
+    keys.extend(open.map(|first| Key::range(&first, &vec![u8::MAX; first.len()])));
+    keys.into_iter().flatten().collect()
 }
 
 fn predecessor(key: &[u8]) -> Vec<u8> {

@@ -222,6 +222,7 @@ impl Encoder {
     }
 
     fn elements(&mut self, kind: u16, flags: u16, set: Set, elements: &[(Key, Value)]) {
+        let shape = KeyShape::of(set);
         let mut rest = elements.iter().peekable();
         while rest.peek().is_some() {
             let open = self.start(kind, flags);
@@ -231,7 +232,7 @@ impl Encoder {
             while let Some((key, value)) =
                 rest.next_if(|_| self.writer.length_since(&list) < LIST_BYTES_MAX)
             {
-                write_element(&mut self.writer, set, key, value);
+                write_element(&mut self.writer, shape, key, value);
             }
             self.writer.end(list);
             self.writer.finish(open);
@@ -329,11 +330,26 @@ pub(super) fn hook_number(point: HookPoint) -> u32 {
     }
 }
 
-fn write_element(writer: &mut Writer, set: Set, key: &Key, value: &Value) {
-    let concatenated = set.key().len() > 1;
+/// Whether a set's keys have several parts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum KeyShape {
+    Plain,
+    Concatenated,
+}
+
+impl KeyShape {
+    fn of(set: Set) -> Self {
+        match set.key().len() {
+            ..=1 => Self::Plain,
+            _ => Self::Concatenated,
+        }
+    }
+}
+
+fn write_element(writer: &mut Writer, shape: KeyShape, key: &Key, value: &Value) {
     let item = writer.nest(LIST_ITEM);
     write_data(writer, c::element::KEY, &key.first);
-    if let (Some(last), true) = (&key.last, concatenated) {
+    if let (Some(last), KeyShape::Concatenated) = (&key.last, shape) {
         write_data(writer, c::element::KEY_END, last);
     }
     match value {
@@ -350,8 +366,8 @@ fn write_element(writer: &mut Writer, set: Set, key: &Key, value: &Value) {
     let after = key
         .last
         .as_deref()
-        .filter(|_| !concatenated)
-        .and_then(successor);
+        .filter(|_| shape == KeyShape::Plain)
+        .and_then(|last| successor(last));
     if let Some(after) = after {
         let item = writer.nest(LIST_ITEM);
         write_data(writer, c::element::KEY, &after);

@@ -13,7 +13,8 @@ use super::{
 use crate::netlink::message::Writer;
 use crate::nftables::{
     Name, TABLE,
-    element::{Key, Matching, Set, Value},
+    element::{Matching, Set, Value},
+    elements::Elements,
     expression::Expression,
     ruleset::{Chain, Hook, Rule, Ruleset},
 };
@@ -172,12 +173,8 @@ fn read_rules(
     })
 }
 
-fn read_elements(
-    socket: &mut Socket,
-    family: Family,
-    set: Set,
-) -> Result<Option<BTreeMap<Key, Value>>, Error> {
-    let mut elements = BTreeMap::new();
+fn read_elements(socket: &mut Socket, family: Family, set: Set) -> Result<Option<Elements>, Error> {
+    let mut elements = Vec::new();
     let (mut starts, mut ends) = (Vec::new(), Vec::new());
     let mut readable = true;
     let filter = |writer: &mut Writer| {
@@ -187,9 +184,7 @@ fn read_elements(
     socket.dump(c::message::GETELEMENT, family, filter, |message| {
         for listed in decode::elements(set, message.attributes()) {
             match listed {
-                Some(Listed::Whole(key, value)) => {
-                    elements.insert(key, value);
-                }
+                Some(Listed::Whole(key, value)) => elements.push((key, value)),
                 Some(Listed::Start(key)) => starts.push(key),
                 Some(Listed::End(key)) => ends.push(key),
                 None => readable = false,
@@ -200,5 +195,5 @@ fn read_elements(
         let ranges = decode::ranges(starts, ends).into_iter();
         elements.extend(ranges.map(|key| (key, Value::Present)));
     }
-    Ok(readable.then_some(elements))
+    Ok(readable.then(|| elements.into()))
 }
