@@ -8,6 +8,10 @@ mod lab;
 
 #[path = "figures/api.rs"]
 mod api;
+#[path = "figures/crowd.rs"]
+mod crowd;
+#[path = "figures/follow.rs"]
+mod follow;
 #[path = "figures/idle.rs"]
 mod idle;
 #[path = "figures/path.rs"]
@@ -39,6 +43,7 @@ const FIGURES: &[Figure] = &[
     ("pods", pods::measure),
     ("path", path::measure),
     ("programming", programming::measure),
+    ("follow", follow::measure),
     ("api", api::measure),
     ("scale", scale::measure),
 ];
@@ -90,6 +95,11 @@ impl Samples {
     /// `p50 / p99`.
     pub(crate) fn show(&self) -> String {
         format!("{} / {}", show(self.median()), show(self.quantile(0.99)))
+    }
+
+    /// `p50 / p99 / max`.
+    pub(crate) fn show_max(&self) -> String {
+        format!("{} / {}", self.show(), show(self.quantile(1.0)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a Service costs a packet: through its cluster IP against straight to the pod.
+//! What a Service costs a packet: through its addresses against straight to the pod, with one Service and with 10,000.
 
 use std::{
     io::{Read, Write},
@@ -6,75 +6,131 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Row, Samples, lab::world::World, show};
+use crate::{
+    Row, Samples, crowd,
+    lab::{netns::Netns, world::World},
+    show,
+};
 
 const ROUNDS: usize = 3000;
-const BULK_BYTES: usize = 1 << 30;
+const BULK_BYTES: usize = 1 << 29;
+/// Enough of them for a median, in turn with those straight to the pod.
+const BULK_ROUNDS: usize = 5;
 const BULK_PORT: u16 = 9000;
+const NODE_PORTS: [u16; 2] = [30080, 30090];
+const CROWD: usize = 10_000;
+const CROWD_ENDPOINTS: usize = 1;
 
 pub(crate) fn measure() -> Vec<Row> {
     let world = World::running(1);
+    // What a router needs to take the client straight to the pod.
+    world.router.sh("ip route add 10.42.0.0/16 via 10.77.0.11");
     world.apply(
         "{apiVersion: v1, kind: Pod, metadata: {name: web, labels: {app: web}}, spec: {containers: [{name: c, command: [knarr, echo]}]}}",
     );
-    world.apply(
-        "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {clusterIP: 10.0.128.78, selector: {app: web}, \
-         ports: [{name: web, port: 80, targetPort: 8080}, {name: bulk, port: 9000}]}}",
-    );
+    world.apply(&format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: web}}, spec: {{type: LoadBalancer, clusterIP: 10.0.128.78, selector: {{app: web}}, \
+         ports: [{{name: web, port: 80, targetPort: 8080, nodePort: {}}}, {{name: bulk, port: {BULK_PORT}, nodePort: {}}}]}}}}",
+        NODE_PORTS[0], NODE_PORTS[1],
+    ));
     world.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=30s"]);
-    let pod_ip = world.kubectl(&["get", "pod/web", "-o", "jsonpath={.status.podIP}"]);
     world.wait_for_answer("10.0.128.78:80");
-    let service: SocketAddr = "10.0.128.78:80".parse().expect("an address");
-    let direct: SocketAddr = format!("{pod_ip}:8080").parse().expect("an address");
+    serve_bulk(&world, "web");
+    let ways = ways(&world);
+    let mut rows: Vec<Row> = ways
+        .iter()
+        .flat_map(|way| way.measure(&world, "1"))
+        .collect();
+    crowd::fill(&world, CROWD, CROWD_ENDPOINTS);
+    rows.extend(ways.iter().flat_map(|way| way.measure(&world, "10,000")));
+    rows
+}
 
-    let (connect_service, connect_direct) = in_turn(&world, service, direct, connect_and_close);
-    let (request_service, request_direct) = requests(&world, service, direct);
-    let sink = bulk_sink(&world, "web");
-    let (bulk_service, bulk_direct) = bulk(
-        &world,
-        SocketAddr::new(service.ip(), BULK_PORT),
-        SocketAddr::new(direct.ip(), BULK_PORT),
-    );
-    sink.join().expect("the bulk sink ended");
-    let row = |what: &str, through: String, straight: String, ratio: f64| Row {
-        what: what.into(),
-        figure: format!("{through} (× {ratio:.3})"),
-        floor: straight,
-        floor_is: "straight to the pod",
+/// One way to the pod, and who takes it.
+struct Way {
+    name: &'static str,
+    from: From,
+    /// Web and bulk, through the Service and straight.
+    through: [SocketAddr; 2],
+    straight: [SocketAddr; 2],
+}
+
+#[derive(Clone, Copy)]
+enum From {
+    Node,
+    Client,
+}
+
+fn ways(world: &World) -> [Way; 3] {
+    let address =
+        |ip: &str, port: u16| -> SocketAddr { format!("{ip}:{port}").parse().expect("an address") };
+    let pod_ip = world.kubectl(&["get", "pod/web", "-o", "jsonpath={.status.podIP}"]);
+    let path = "jsonpath={.status.loadBalancer.ingress[0].ip}";
+    let balancer_ip = world.kubectl(&["get", "service/web", "-o", path]);
+    let node_ip = &world.nodes[0].ip;
+    let straight = [address(&pod_ip, 8080), address(&pod_ip, BULK_PORT)];
+    let way = |name, from, through| Way {
+        name,
+        from,
+        through,
+        straight,
     };
-    let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
-    vec![
-        row(
-            "connect and close through a cluster IP, p50",
-            show(connect_service.median()),
-            show(connect_direct.median()),
-            ratio(connect_service.median(), connect_direct.median()),
+    let on = |ip: &str| [address(ip, 80), address(ip, BULK_PORT)];
+    [
+        way("cluster IP, from the node", From::Node, on("10.0.128.78")),
+        way(
+            "node port, from a client",
+            From::Client,
+            NODE_PORTS.map(|port| address(node_ip, port)),
         ),
-        row(
-            "request and response through a cluster IP, p50",
-            show(request_service.median()),
-            show(request_direct.median()),
-            ratio(request_service.median(), request_direct.median()),
-        ),
-        row(
-            "bulk throughput through a cluster IP",
-            format!("{bulk_service:.2} GB/s"),
-            format!("{bulk_direct:.2} GB/s"),
-            bulk_service / bulk_direct,
+        way(
+            "load-balancer IP, from a client",
+            From::Client,
+            on(&balancer_ip),
         ),
     ]
 }
 
+impl Way {
+    fn measure(&self, world: &World, services: &str) -> Vec<Row> {
+        let netns = match self.from {
+            From::Node => &world.nodes[0].netns,
+            From::Client => &world.client,
+        };
+        let ([web, bulk], [web_straight, bulk_straight]) = (self.through, self.straight);
+        let connect = in_turn(netns, ROUNDS, move || {
+            (connect_and_close(web), connect_and_close(web_straight))
+        });
+        let request = requests(netns, web, web_straight);
+        let sent = in_turn(netns, BULK_ROUNDS, move || {
+            (send(bulk), send(bulk_straight))
+        });
+        let name = self.name;
+        let row = |what: &str, (through, straight): (Samples, Samples)| {
+            let ratio = through.median().as_secs_f64() / straight.median().as_secs_f64();
+            Row {
+                what: format!("{what} through a {name}, of {services}"),
+                figure: format!("{} (× {ratio:.3})", show(through.median())),
+                floor: show(straight.median()),
+                floor_is: "straight to the pod",
+            }
+        };
+        vec![
+            row("connect and close", connect),
+            row("request and response", request),
+            row("512 MiB", sent),
+        ]
+    }
+}
+
 /// A B A B …, so that drift of the machine hits both alike.
 fn in_turn(
-    world: &World,
-    a: SocketAddr,
-    b: SocketAddr,
-    ask: fn(SocketAddr) -> Duration,
+    netns: &Netns,
+    rounds: usize,
+    ask: impl Fn() -> (Duration, Duration) + Send + 'static,
 ) -> (Samples, Samples) {
-    world.nodes[0].netns.run(move || {
-        let pairs: Vec<(Duration, Duration)> = (0..ROUNDS).map(|_| (ask(a), ask(b))).collect();
-        let (a, b) = pairs.into_iter().unzip();
+    netns.run(move || {
+        let (a, b) = (0..rounds).map(|_| ask()).unzip();
         (Samples::new(a), Samples::new(b))
     })
 }
@@ -85,62 +141,61 @@ fn connect_and_close(to: SocketAddr) -> Duration {
     began.elapsed()
 }
 
-fn requests(world: &World, a: SocketAddr, b: SocketAddr) -> (Samples, Samples) {
-    world.nodes[0].netns.run(move || {
-        let mut streams = [a, b].map(|to| TcpStream::connect(to).expect("a connection"));
-        streams
-            .iter()
-            .for_each(|stream| stream.set_nodelay(true).expect("a TCP socket"));
-        let mut samples = [Vec::new(), Vec::new()];
-        for _ in 0..ROUNDS {
-            for (stream, samples) in streams.iter_mut().zip(&mut samples) {
-                let began = Instant::now();
-                stream
-                    .write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n")
-                    .expect("a request");
-                let mut buffer = [0; 4096];
-                let length = stream.read(&mut buffer).expect("an answer");
-                assert!(
-                    buffer[..length].windows(3).any(|w| w == b"web"),
-                    "an odd answer"
-                );
-                samples.push(began.elapsed());
-            }
-        }
-        let [a, b] = samples;
+fn requests(netns: &Netns, a: SocketAddr, b: SocketAddr) -> (Samples, Samples) {
+    netns.run(move || {
+        let [mut a, mut b] = [a, b].map(|to| {
+            let stream = TcpStream::connect(to).expect("a connection");
+            stream.set_nodelay(true).expect("a TCP socket");
+            stream
+        });
+        let (a, b) = (0..ROUNDS)
+            .map(|_| (request(&mut a), request(&mut b)))
+            .unzip();
         (Samples::new(a), Samples::new(b))
     })
 }
 
-/// Two connections' worth of a server inside the pod's namespace that reads and forgets.
-fn bulk_sink(world: &World, pod: &str) -> std::thread::JoinHandle<()> {
+fn request(stream: &mut TcpStream) -> Duration {
+    let began = Instant::now();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n")
+        .expect("a request");
+    let mut buffer = [0; 4096];
+    let length = stream.read(&mut buffer).expect("an answer");
+    let elapsed = began.elapsed();
+    let answer = &buffer[..length];
+    assert!(answer.windows(3).any(|w| w == b"web"), "an odd answer");
+    elapsed
+}
+
+/// A server inside the pod's namespace that reads to the end, says so with a byte, and forgets.
+fn serve_bulk(world: &World, pod: &str) {
     let (ready, listening) = std::sync::mpsc::channel();
     let netns = world.pod_netns(pod);
-    let sink = std::thread::spawn(move || {
+    std::thread::spawn(move || {
         let file = std::fs::File::open(&netns).expect("the pod's namespace");
         nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).expect("root");
         let listener =
             std::net::TcpListener::bind(("0.0.0.0", BULK_PORT)).expect("a port in the pod");
         ready.send(()).expect("somebody waits");
-        for _ in 0..2 {
-            let (mut stream, _) = listener.accept().expect("a connection");
-            let mut buffer = vec![0; 1 << 18];
+        let mut buffer = vec![0; 1 << 18];
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
             while stream.read(&mut buffer).expect("bytes") > 0 {}
+            stream.write_all(b".").expect("the sender waits");
         }
     });
     listening.recv().expect("the sink listens");
-    sink
 }
 
-fn bulk(world: &World, a: SocketAddr, b: SocketAddr) -> (f64, f64) {
-    world.nodes[0].netns.run(move || {
-        let send = |to: SocketAddr| {
-            let mut stream = TcpStream::connect(to).expect("a connection");
-            let chunk = vec![0; 1 << 18];
-            let began = Instant::now();
-            (0..BULK_BYTES / chunk.len()).for_each(|_| stream.write_all(&chunk).expect("room"));
-            BULK_BYTES as f64 / began.elapsed().as_secs_f64() / 1e9
-        };
-        (send(a), send(b))
-    })
+fn send(to: SocketAddr) -> Duration {
+    let mut stream = TcpStream::connect(to).expect("a connection");
+    let chunk = vec![0; 1 << 18];
+    let began = Instant::now();
+    (0..BULK_BYTES / chunk.len()).for_each(|_| stream.write_all(&chunk).expect("room"));
+    stream
+        .shutdown(std::net::Shutdown::Write)
+        .expect("a connection");
+    stream.read_exact(&mut [0]).expect("the sink's byte");
+    began.elapsed()
 }
