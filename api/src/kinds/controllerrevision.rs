@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Column, Durability, Kind, Scope, Strategy,
+    Column, Kind, Strategy,
     checks::{self, Errors},
 };
 use crate::{
@@ -13,16 +13,9 @@ use crate::{
 
 pub static CONTROLLER_REVISION: Kind = Kind {
     group: "apps",
-    version: "v1",
     kind: "ControllerRevision",
     plural: "controllerrevisions",
     singular: "controllerrevision",
-    short_names: &[],
-    categories: &[],
-    scope: Scope::Namespaced,
-    durability: Durability::Disk,
-    verbs: Kind::VERBS,
-    subresources: &[],
     strategy: Strategy {
         default: |revision| walk::fill(walk::object_mut(revision, ""), "revision", 0),
         validate_create,
@@ -39,7 +32,6 @@ pub static CONTROLLER_REVISION: Kind = Kind {
         Column::AGE,
     ],
     cells,
-    selectable: &[],
     ..Kind::BASE
 };
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Column, Durability, Generation, Kind, Scope, Strategy, Subresource,
+    Column, Generation, Kind, Strategy, Subresource,
     checks::{self, Errors},
     job, rollout, scale, template,
 };
@@ -16,15 +16,11 @@ use crate::{
 
 pub static CRON_JOB: Kind = Kind {
     group: "batch",
-    version: "v1",
     kind: "CronJob",
     plural: "cronjobs",
     singular: "cronjob",
     short_names: &["cj"],
     categories: &["all"],
-    scope: Scope::Namespaced,
-    durability: Durability::Disk,
-    verbs: Kind::VERBS,
     subresources: &[Subresource::STATUS],
     strategy: Strategy {
         default,
@@ -56,7 +52,6 @@ pub static CRON_JOB: Kind = Kind {
         rollout::SELECTOR,
     ],
     cells,
-    selectable: &[],
     ..Kind::BASE
 };
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Column, Durability, Generation, Kind, Scope, Strategy, Subresource,
+    Column, Generation, Kind, Strategy, Subresource,
     checks::{self, Errors},
     internal, rollout, template,
 };
@@ -15,15 +15,11 @@ use crate::{
 
 pub static DAEMON_SET: Kind = Kind {
     group: "apps",
-    version: "v1",
     kind: "DaemonSet",
     plural: "daemonsets",
     singular: "daemonset",
     short_names: &["ds"],
     categories: &["all"],
-    scope: Scope::Namespaced,
-    durability: Durability::Disk,
-    verbs: Kind::VERBS,
     subresources: &[Subresource::STATUS],
     strategy: Strategy {
         default,
@@ -63,7 +59,6 @@ pub static DAEMON_SET: Kind = Kind {
         rollout::SELECTOR,
     ],
     cells,
-    selectable: &[],
     ..Kind::BASE
 };
 

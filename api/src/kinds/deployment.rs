@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Column, Durability, Generation, Kind, Scope, Strategy, Subresource,
+    Column, Generation, Kind, Strategy, Subresource,
     checks::{self, Errors},
     internal, rollout, scale, template,
 };
@@ -15,15 +15,11 @@ use crate::{
 
 pub static DEPLOYMENT: Kind = Kind {
     group: "apps",
-    version: "v1",
     kind: "Deployment",
     plural: "deployments",
     singular: "deployment",
     short_names: &["deploy"],
     categories: &["all"],
-    scope: Scope::Namespaced,
-    durability: Durability::Disk,
-    verbs: Kind::VERBS,
     subresources: &[rollout::SCALE, Subresource::STATUS],
     strategy: Strategy {
         default,
@@ -54,7 +50,6 @@ pub static DEPLOYMENT: Kind = Kind {
         rollout::SELECTOR,
     ],
     cells,
-    selectable: &[],
     ..Kind::BASE
 };
 

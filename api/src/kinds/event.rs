@@ -30,11 +30,6 @@ pub static EVENT: Kind = Kind {
 
 pub static EVENTS_V1: Kind = Kind {
     group: "events.k8s.io",
-    kind: "Event",
-    plural: "events",
-    singular: "event",
-    short_names: &["ev"],
-    durability: Durability::Expiring { seconds: 3600 },
     strategy: Strategy {
         validate_create: |event| validation::validate_new(&core(event)),
         validate_update: |new, old| validation::validate_change(&core(new), &core(old)),
@@ -49,7 +44,7 @@ pub static EVENTS_V1: Kind = Kind {
         to_stored: convert::to_core,
         from_stored: convert::from_core,
     }),
-    ..Kind::BASE
+    ..EVENT
 };
 
 const COLUMNS: &[Column] = &[
@@ -65,69 +60,50 @@ const COLUMNS: &[Column] = &[
     Column::NAME.wide(),
 ];
 
-const CORE_FIELDS: &[Selectable] = &[
-    ("involvedObject.kind", |e| {
-        involved(e, "involvedObject", "kind")
-    }),
-    ("involvedObject.namespace", |e| {
-        involved(e, "involvedObject", "namespace")
-    }),
-    ("involvedObject.name", |e| {
-        involved(e, "involvedObject", "name")
-    }),
-    ("involvedObject.uid", |e| {
-        involved(e, "involvedObject", "uid")
-    }),
-    ("involvedObject.apiVersion", |e| {
-        involved(e, "involvedObject", "apiVersion")
-    }),
-    ("involvedObject.resourceVersion", |e| {
-        involved(e, "involvedObject", "resourceVersion")
-    }),
-    ("involvedObject.fieldPath", |e| {
-        involved(e, "involvedObject", "fieldPath")
-    }),
-    ("reason", |e| str_of(&e["reason"]).to_owned()),
-    ("reportingComponent", |e| {
-        str_of(&e["reportingComponent"]).to_owned()
-    }),
-    ("source", |e| {
-        first_of(&e["source"]["component"], &e["reportingComponent"])
-    }),
-    ("type", |e| str_of(&e["type"]).to_owned()),
-];
+/// The selectable fields of the object that an event is about.
+macro_rules! reference_fields {
+    ($reference:literal, [$($field:literal),*], $($row:expr),* $(,)?) => {
+        &[
+            $((concat!($reference, ".", $field), |e| str_of(&e[$reference][$field]).to_owned()),)*
+            $($row,)*
+        ]
+    };
+    ($reference:literal, $($row:expr),* $(,)?) => {
+        reference_fields!(
+            $reference,
+            ["kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath"],
+            $($row,)*
+        )
+    };
+}
 
-const EVENTS_V1_FIELDS: &[Selectable] = &[
-    ("reason", |e| str_of(&e["reason"]).to_owned()),
-    ("regarding.kind", |e| involved(e, "regarding", "kind")),
-    ("regarding.namespace", |e| {
-        involved(e, "regarding", "namespace")
-    }),
-    ("regarding.name", |e| involved(e, "regarding", "name")),
-    ("regarding.uid", |e| involved(e, "regarding", "uid")),
-    ("regarding.apiVersion", |e| {
-        involved(e, "regarding", "apiVersion")
-    }),
-    ("regarding.resourceVersion", |e| {
-        involved(e, "regarding", "resourceVersion")
-    }),
-    ("regarding.fieldPath", |e| {
-        involved(e, "regarding", "fieldPath")
-    }),
-    ("reportingController", |e| {
-        str_of(&e["reportingController"]).to_owned()
-    }),
-    ("type", |e| str_of(&e["type"]).to_owned()),
-];
+const CORE_FIELDS: &[Selectable] = reference_fields!(
+    "involvedObject",
+    REASON,
+    ("reportingComponent", |e| str_of(&e["reportingComponent"])
+        .to_owned()),
+    ("source", |e| first_of(
+        &e["source"]["component"],
+        &e["reportingComponent"]
+    )),
+    TYPE,
+);
+
+const EVENTS_V1_FIELDS: &[Selectable] = reference_fields!(
+    "regarding",
+    REASON,
+    ("reportingController", |e| str_of(&e["reportingController"])
+        .to_owned()),
+    TYPE,
+);
+
+const REASON: Selectable = ("reason", |e| str_of(&e["reason"]).to_owned());
+const TYPE: Selectable = ("type", |e| str_of(&e["type"]).to_owned());
 
 fn core(event: &Value) -> Value {
     let mut core = event.clone();
     convert::to_core(&mut core);
     core
-}
-
-fn involved(event: &Value, reference: &str, field: &str) -> String {
-    str_of(&event[reference][field]).to_owned()
 }
 
 fn first_of(first: &Value, second: &Value) -> String {

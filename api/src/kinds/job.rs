@@ -8,10 +8,7 @@ pub mod validate;
 
 use serde_json::{Value, json};
 
-use super::{
-    Column, Durability, Generation, Kind, Scope, Strategy, Subresource, pod::warnings, rollout,
-    template,
-};
+use super::{Column, Generation, Kind, Strategy, Subresource, pod::warnings, rollout, template};
 use crate::{
     field::Path,
     table::age,
@@ -20,15 +17,10 @@ use crate::{
 
 pub static JOB: Kind = Kind {
     group: "batch",
-    version: "v1",
     kind: "Job",
     plural: "jobs",
     singular: "job",
-    short_names: &[],
     categories: &["all"],
-    scope: Scope::Namespaced,
-    durability: Durability::Disk,
-    verbs: Kind::VERBS,
     subresources: &[Subresource::STATUS],
     strategy: Strategy {
         default,

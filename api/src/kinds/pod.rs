@@ -21,20 +21,15 @@ pub mod warnings;
 
 use serde_json::{Value, json};
 
-use super::{Durability, Generation, Kind, Scope, Strategy, Subresource};
+use super::{Generation, Kind, Strategy, Subresource};
 use crate::{field::Path, walk};
 
 pub static POD: Kind = Kind {
-    group: "",
-    version: "v1",
     kind: "Pod",
     plural: "pods",
     singular: "pod",
     short_names: &["po"],
     categories: &["all"],
-    scope: Scope::Namespaced,
-    durability: Durability::Disk,
-    verbs: Kind::VERBS,
     subresources: SUBRESOURCES,
     strategy: Strategy {
         default,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Column, Durability, Generation, Kind, Scope, Strategy, Subresource,
+    Column, Generation, Kind, Strategy, Subresource,
     checks::{self, Errors},
     rollout, template,
 };
@@ -14,15 +14,11 @@ use crate::{
 
 pub static REPLICA_SET: Kind = Kind {
     group: "apps",
-    version: "v1",
     kind: "ReplicaSet",
     plural: "replicasets",
     singular: "replicaset",
     short_names: &["rs"],
     categories: &["all"],
-    scope: Scope::Namespaced,
-    durability: Durability::Disk,
-    verbs: Kind::VERBS,
     subresources: &[rollout::SCALE, Subresource::STATUS],
     strategy: Strategy {
         default,

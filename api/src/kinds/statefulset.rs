@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Column, Durability, Generation, Kind, Scope, Strategy, Subresource,
+    Column, Generation, Kind, Strategy, Subresource,
     checks::{self, Errors},
     internal, pod, rollout, template,
 };
@@ -15,15 +15,11 @@ use crate::{
 
 pub static STATEFUL_SET: Kind = Kind {
     group: "apps",
-    version: "v1",
     kind: "StatefulSet",
     plural: "statefulsets",
     singular: "statefulset",
     short_names: &["sts"],
     categories: &["all"],
-    scope: Scope::Namespaced,
-    durability: Durability::Disk,
-    verbs: Kind::VERBS,
     subresources: &[rollout::SCALE, Subresource::STATUS],
     strategy: Strategy {
         validate_name: names::dns1123_label,
@@ -48,7 +44,6 @@ pub static STATEFUL_SET: Kind = Kind {
         rollout::IMAGES,
     ],
     cells,
-    selectable: &[],
     ..Kind::BASE
 };
 
