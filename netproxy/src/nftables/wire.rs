@@ -2,15 +2,19 @@
 //!
 //! Never decides what a table should hold.
 
+mod clients;
 mod constant;
 mod decode;
 mod encode;
+mod foreign;
 #[cfg(test)]
 mod kernel;
 mod observe;
 mod socket;
 mod userdata;
 
+pub use clients::{Remembered, clients};
 pub use encode::{Batch, encode};
+pub use foreign::{Deed, Fate, ForeignChain, Point, Policy, foreign_chains};
 pub use observe::{Observed, observe};
 pub use socket::{Error, Socket, Watch};

@@ -114,11 +114,21 @@ impl Socket {
         kind: u16,
         family: Family,
         filter: impl FnOnce(&mut Writer),
+        each: impl FnMut(Message<'_>),
+    ) -> Result<(), Error> {
+        self.dump_of(kind, address_family(family), filter, each)
+    }
+
+    /// The same for families that are not ours; 0 is all of them.
+    pub(super) fn dump_of(
+        &mut self,
+        kind: u16,
+        family: u8,
+        filter: impl FnOnce(&mut Writer),
         mut each: impl FnMut(Message<'_>),
     ) -> Result<(), Error> {
         let mut writer = Writer::default();
         let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
-        let family = address_family(family);
         let open = writer.start(SUBSYSTEM << 8 | kind, flags, 1, family, 0);
         filter(&mut writer);
         writer.finish(open);
