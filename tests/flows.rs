@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::lab::{netns::Netns, wait, world::World};
@@ -127,6 +128,34 @@ fn udp_flows_follow_the_endpoints_and_tcp_connections_stay() {
     check("the Service is deleted", None);
 
     assert!(connection.ask().contains("You've hit web-1"));
+}
+
+#[test]
+fn udp_flows_of_a_service_deleted_while_the_proxy_was_down_end_with_its_return() {
+    let mut world = World::running(2);
+    run_pod(&world, "web-1");
+    wait_for_pod(&world, "web-1");
+    serve(&world, "web-1");
+    let node_port = format!("{}:30070", world.nodes[1].ip);
+    let flows = [
+        Flow::from(&world.client, node_port.parse().expect("an address")),
+        Flow::from(
+            &world.nodes[1].netns,
+            "10.0.128.70:80".parse().expect("an address"),
+        ),
+    ];
+    for flow in &flows {
+        flow.until_answered_by("the Service is there", Some("web-1"));
+    }
+    world.nodes[1].stop(Signal::SIGKILL);
+    world.delete(SERVICE);
+    for flow in &flows {
+        flow.until_answered_by("nobody has told the kernel", Some("web-1"));
+    }
+    world.start_agent(1);
+    for flow in &flows {
+        flow.until_answered_by("the proxy is back", None);
+    }
 }
 
 /// One HTTP connection that is kept alive.

@@ -11,6 +11,7 @@ mod examples;
 mod explain;
 mod faults;
 mod flows;
+mod health;
 mod history;
 mod host;
 mod names;

@@ -70,6 +70,19 @@ impl Question {
         self.node_port_addresses = node_port_addresses(plan);
     }
 
+    /// Asks about UDP frontends that the kernel still had and the plan has not, too: their Services went while nobody looked.
+    pub(crate) fn add_departed(
+        &mut self,
+        departed: impl IntoIterator<Item = FrontendKey>,
+        plan: &Plan,
+    ) {
+        let gone = departed
+            .into_iter()
+            .filter(|key| key.protocol == Protocol::Udp && !plan.frontends.contains_key(key));
+        self.frontends.extend(gone.map(|key| (key, Arc::from([]))));
+        self.node_port_addresses = node_port_addresses(plan);
+    }
+
     /// Whether there is anything to ask.
     pub(crate) fn is_empty(&self) -> bool {
         self.frontends.is_empty()

@@ -4,12 +4,16 @@
 //! load-balancer IPs. Never touches links, routes or pods.
 
 pub mod announce;
+mod census;
 mod conntrack;
 pub mod dns;
+mod events;
 pub mod explain;
 mod health;
+mod metrics;
 mod netlink;
 pub mod nftables;
+mod occupied;
 #[cfg(test)]
 mod own_netns;
 #[cfg(test)]
@@ -59,18 +63,41 @@ pub enum Error {
 /// # Errors
 /// When the kernel lacks what it takes.
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    let node_name = config.node_name.clone();
     let store = store::Store::new(config.node_name, config.node_port_addresses);
     let zone = dns::shared("cluster.local");
     let (resident, sockets) = dns::resident::Resident::new(zone.clone());
     let proxy = sync::Proxy::new(store, nftables::Nftables::open()?, resident);
     let (published, states) = watch::channel(Arc::new(Published::default()));
+    let (recorder, happenings) = events::Recorder::new();
+    let (census, questions) = census::channel();
+    let vitals = Arc::new(health::Vitals::default());
+    let watched = health::Watched {
+        states: states.clone(),
+        vitals: vitals.clone(),
+        census,
+    };
+    let reports = sync::Reports {
+        published,
+        vitals,
+        recorder: recorder.clone(),
+    };
     let (announced, mine) = watch::channel(std::collections::BTreeSet::new());
     tokio::try_join!(
-        sync::run(client, proxy, &published, shutdown.clone()),
+        sync::run(client.clone(), proxy, reports, questions, shutdown.clone()),
         async { Ok(announce::run(mine, shutdown.clone()).await?) },
         hand_on(states.clone(), announced, shutdown.clone()),
         async {
-            health::run(states, shutdown.clone()).await;
+            tokio::join!(
+                health::run(
+                    watched,
+                    node_name.clone(),
+                    recorder.clone(),
+                    shutdown.clone()
+                ),
+                occupied::run(states.clone(), recorder.clone(), shutdown.clone()),
+                events::run(client, node_name.clone(), happenings, shutdown.clone()),
+            );
             Ok(())
         },
         async {

@@ -1,4 +1,4 @@
-//! Netlink sockets of the netfilter family: framing, sending, receiving. Knows no subsystem.
+//! Netlink sockets: framing, sending, receiving. Knows no subsystem.
 
 pub(crate) mod message;
 
@@ -31,16 +31,16 @@ pub(crate) fn socket_error(step: &'static str) -> SocketError {
 }
 
 pub(crate) fn netlink() -> Result<OwnedFd, SocketError> {
+    open(libc::NETLINK_NETFILTER)
+}
+
+/// A socket of any netlink family.
+pub(crate) fn open(family: i32) -> Result<OwnedFd, SocketError> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
     // SAFETY: `socket` takes no pointers.
-    let fd = unsafe {
-        libc::socket(
-            libc::AF_NETLINK,
-            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
-            libc::NETLINK_NETFILTER,
-        )
-    };
+    let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, family) };
     if fd < 0 {
-        return Err(socket_error("open a netfilter socket"));
+        return Err(socket_error("open a netlink socket"));
     }
     // SAFETY: `fd` is open, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -74,7 +74,7 @@ pub(crate) fn send(fd: &OwnedFd, bytes: &[u8]) -> Result<(), SocketError> {
     // SAFETY: `bytes` is valid for its length during the call.
     let sent = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
     if sent < 0 {
-        Err(socket_error("send to netfilter"))
+        Err(socket_error("send to the kernel"))
     } else {
         Ok(())
     }
@@ -101,7 +101,7 @@ pub(crate) fn receive(fd: &OwnedFd, flags: i32) -> Result<Option<Vec<u8>>, Socke
             error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             error if error.kind() == io::ErrorKind::Interrupted => Ok(None),
             cause => Err(SocketError {
-                step: "receive from netfilter",
+                step: "receive from the kernel",
                 cause,
             }),
         },

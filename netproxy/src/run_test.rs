@@ -39,6 +39,12 @@ impl Api {
             "/api/v1/namespaces" => ("namespaces", Vec::new()),
             "/api/v1/nodes" => ("nodes", vec![node()]),
             "/api/v1/namespaces/kube-system/configmaps" => ("settings", vec![settings()]),
+            // What an Event asks for and writes is looked at in the lab.
+            path if path.starts_with("/api/v1/namespaces/default/") => {
+                let mut absent = Response::new(Body::from(r#"{"code":404}"#));
+                *absent.status_mut() = http::StatusCode::NOT_FOUND;
+                return absent;
+            }
             other => panic!("{other}"),
         };
         if !query.contains("watch=true") {

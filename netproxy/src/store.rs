@@ -10,6 +10,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         core::v1::{ConfigMap, Namespace, Node, Service},
@@ -20,8 +21,14 @@ use k8s_openapi::{
 use knarr_netproxy_plan::{NodePortAddresses, Planner, ServiceKey, Settings, dns::Zone};
 use kube::runtime::watcher;
 
+use crate::metrics::Heard;
+
 /// The label that ties a slice to its Service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+/// When the pod or Service changed that a slice follows.
+const TRIGGER_TIME_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+/// The cluster autoscaler marks nodes by it before it deletes them.
+const TO_BE_DELETED_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// One thing that a watch said.
 #[expect(
@@ -111,6 +118,9 @@ pub(crate) struct Store {
     touched: BTreeSet<ServiceKey>,
     /// Services whose names may differ from what the zone was last taught.
     renamed: BTreeSet<ServiceKey>,
+    heard: Heard,
+    /// When what slices follow changed, for those that were not programmed yet.
+    triggers: Vec<Timestamp>,
 }
 
 impl Store {
@@ -128,13 +138,21 @@ impl Store {
             resident: Vec::new(),
             touched: BTreeSet::new(),
             renamed: BTreeSet::new(),
+            heard: Heard::default(),
+            triggers: Vec::new(),
         }
     }
 
     /// Takes one event.
     pub(crate) fn take(&mut self, event: Event) {
+        if let Event::Slice(watcher::Event::Apply(slice)) = &event {
+            self.triggers.extend(trigger_time(&slice.metadata));
+        }
         let Self {
-            touched, renamed, ..
+            touched,
+            renamed,
+            heard,
+            ..
         } = self;
         let mut touch = |key: &ServiceKey| {
             touched.insert(key.clone());
@@ -148,9 +166,15 @@ impl Store {
                     let key = key(&service.metadata)?;
                     Some((key, Arc::new(service)))
                 },
-                touch,
+                |key| {
+                    heard.services += 1;
+                    touch(key);
+                },
             ),
-            Event::Slice(event) => self.slices.take(event, read_slice, |(key, _)| touch(key)),
+            Event::Slice(event) => self.slices.take(event, read_slice, |(key, _)| {
+                heard.endpoints += 1;
+                touch(key);
+            }),
             Event::Namespace(event) => self.namespaces.take(
                 event,
                 |namespace: Namespace| Some((namespace.metadata.name?, ())),
@@ -299,6 +323,31 @@ impl Store {
         own.map(|(_, slice)| slice.as_ref())
     }
 
+    /// How many changes were heard of since the last call.
+    pub(crate) fn take_heard(&mut self) -> Heard {
+        mem::take(&mut self.heard)
+    }
+
+    /// When the endpoints changed that were heard of since the last call.
+    pub(crate) fn take_triggers(&mut self) -> Vec<Timestamp> {
+        mem::take(&mut self.triggers)
+    }
+
+    /// Whether load balancers should still choose this node: it is not about to be deleted.
+    pub(crate) fn node_is_eligible(&self) -> bool {
+        let Some(node) = self.nodes.now.get(&self.node_name) else {
+            return true;
+        };
+        let taints = node
+            .spec
+            .iter()
+            .flat_map(|spec| spec.taints.iter().flatten());
+        let leaves = taints
+            .map(|taint| taint.key.as_str())
+            .any(|key| key == TO_BE_DELETED_TAINT);
+        node.metadata.deletion_timestamp.is_none() && !leaves
+    }
+
     /// Nodes that may announce load-balancer IPs.
     pub(crate) fn ready_nodes(&self) -> impl Iterator<Item = &str> {
         self.nodes
@@ -356,6 +405,11 @@ fn read_slice(mut slice: EndpointSlice) -> Option<((ServiceKey, String), Arc<End
     let key = ServiceKey::new(slice.metadata.namespace.clone()?, service);
     let name = slice.metadata.name.clone()?;
     Some(((key, name), Arc::new(slice)))
+}
+
+fn trigger_time(metadata: &ObjectMeta) -> Option<Timestamp> {
+    let annotations = metadata.annotations.as_ref()?;
+    annotations.get(TRIGGER_TIME_ANNOTATION)?.parse().ok()
 }
 
 /// The first address after the network's own, which the node itself has.

@@ -5,12 +5,14 @@ use std::{
     io, mem,
     net::IpAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
-use knarr_netproxy_plan::{Plan, Planner, Warning, diff};
+use knarr_netproxy_plan::{
+    Address, Changes, Family, FrontendKey, Plan, Planner, Protocol, Warning, diff,
+};
 use kube::{
     Api, Client,
     runtime::{WatchStreamExt, watcher},
@@ -23,9 +25,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     announce,
+    census::{Census, Questions},
     conntrack::{self, Question},
     dns::resident::Resident,
+    events::{Happening, Recorder, Regarding},
+    health::Vitals,
+    metrics::SyncKind,
     nftables::{Applied, Error, Nftables},
+    occupied::NodePorts,
     state::Published,
     store::{Event, Store},
 };
@@ -46,6 +53,14 @@ pub(crate) struct Proxy {
     question: Question,
     warnings: Vec<Warning>,
     resident: Resident,
+    node_ports: Arc<NodePorts>,
+}
+
+/// Who is told of each sync.
+pub(crate) struct Reports {
+    pub(crate) published: watch::Sender<Arc<Published>>,
+    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) recorder: Recorder,
 }
 
 /// What is known of the kernel's tables.
@@ -60,7 +75,10 @@ enum Belief {
 /// What a sync came to.
 pub(crate) struct Outcome {
     pub(crate) applied: Result<Applied, Error>,
+    pub(crate) kind: SyncKind,
     pub(crate) took: Duration,
+    /// UDP flows that led to nobody, and how long it took to find them; nothing when none were in question.
+    pub(crate) reconciled: Option<(usize, Duration)>,
     /// What the plan has to leave out that it did not before.
     pub(crate) new_warnings: Vec<Warning>,
 }
@@ -76,6 +94,7 @@ impl Proxy {
             question: Question::default(),
             warnings: Vec::new(),
             resident,
+            node_ports: Arc::default(),
         }
     }
 
@@ -108,6 +127,11 @@ impl Proxy {
             self.question.add_plan(self.planner.plan());
         }
         self.question.add_changes(&changes, self.planner.plan());
+        self.learn_node_ports(&changes);
+        let kind = match self.believed {
+            Belief::Unknown => SyncKind::Full,
+            Belief::Known => SyncKind::Partial,
+        };
         let applied = match self.believed {
             Belief::Unknown => self.dataplane.sync(self.planner.plan()),
             Belief::Known if changes.is_empty() => Ok(Applied::default()),
@@ -118,13 +142,10 @@ impl Proxy {
         } else {
             Belief::Unknown
         };
-        if applied.is_ok() && !self.question.is_empty() {
-            match conntrack::reconcile(&mem::take(&mut self.question)) {
-                Ok(0) => {}
-                Ok(count) => tracing::debug!("{count} UDP flows led to nobody"),
-                Err(error) => tracing::warn!("UDP flows: {}: {}", error, error.cause),
-            }
-        }
+        let took = start.elapsed();
+        let departed = self.dataplane.take_departed();
+        self.question.add_departed(departed, self.planner.plan());
+        let reconciled = applied.as_ref().ok().and_then(|_| self.reconcile());
         let warnings = self.planner.warnings();
         let new_warnings = warnings
             .iter()
@@ -133,9 +154,59 @@ impl Proxy {
         self.warnings = warnings;
         Outcome {
             applied,
-            took: start.elapsed(),
+            kind,
+            took,
+            reconciled,
             new_warnings,
         }
+    }
+
+    /// Deletes flows that lead to nobody who serves; what cannot be read is asked again after the next change.
+    fn reconcile(&mut self) -> Option<(usize, Duration)> {
+        if self.question.is_empty() {
+            return None;
+        }
+        let start = Instant::now();
+        match conntrack::reconcile(&mem::take(&mut self.question)) {
+            Ok(count) => Some((count, start.elapsed())),
+            Err(error) => {
+                tracing::warn!("UDP flows: {}: {}", error, error.cause);
+                None
+            }
+        }
+    }
+
+    /// Collects the plan's node ports anew where any may differ.
+    fn learn_node_ports(&mut self, changes: &Changes) {
+        let touched = |key: &FrontendKey| matches!(key.address, Address::Node(_));
+        if changes.ranges.is_none() && !changes.frontends.keys().any(touched) {
+            return;
+        }
+        let first = FrontendKey {
+            address: Address::Node(Family::V4),
+            protocol: Protocol::Tcp,
+            port: 0,
+        };
+        let plan = self.planner.plan();
+        let services = plan.frontends.range(first..).map(|(key, frontend)| {
+            let service = frontend.service_port.service.clone();
+            (*key, service)
+        });
+        let node_ports = NodePorts {
+            services: services.collect(),
+            addresses: plan.ranges.node_port_addresses.clone(),
+        };
+        if node_ports != *self.node_ports {
+            self.node_ports = Arc::new(node_ports);
+        }
+    }
+
+    pub(crate) fn node_ports(&self) -> Arc<NodePorts> {
+        self.node_ports.clone()
+    }
+
+    fn census(&self) -> Census {
+        Census::of(self.plan(), self.dataplane.element_counts())
     }
 
     /// Names follow before packets do, so that a name never leads where no packet goes for longer than a sync.
@@ -211,7 +282,8 @@ fn good<T>(
 pub(crate) async fn run(
     client: Client,
     proxy: Proxy,
-    published: &watch::Sender<Arc<Published>>,
+    reports: Reports,
+    mut questions: Questions,
     shutdown: CancellationToken,
 ) -> Result<(), crate::Error> {
     let heard = proxy.dataplane.watch().try_clone()?;
@@ -228,6 +300,11 @@ pub(crate) async fn run(
         };
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
+            Some(question) = questions.recv() => {
+                let _asked_no_longer = question.send(current.census());
+                proxy = Some(current);
+                continue;
+            }
             event = events.next() => {
                 let Some(event) = event else { return Ok(()) };
                 current.store.take(event);
@@ -251,11 +328,14 @@ pub(crate) async fn run(
                 }
             }
         }
+        let heard = current.store.take_heard();
+        reports.vitals.metrics.heard(heard, SystemTime::now());
         if !current.store.synced() {
             proxy = Some(current);
             continue;
         }
-        let (current, outcome) = tokio::task::spawn_blocking(move || {
+        reports.vitals.pulse.queued(Instant::now());
+        let (mut current, outcome) = tokio::task::spawn_blocking(move || {
             let outcome = current.sync();
             (current, outcome)
         })
@@ -264,8 +344,9 @@ pub(crate) async fn run(
             .applied
             .is_err()
             .then(|| Instant::now() + RETRY_INTERVAL);
-        report(&outcome);
-        published.send_replace(Arc::new(Published::of(&current, &outcome)));
+        report(&outcome, &mut current.store, &reports);
+        let published = Published::of(&current);
+        reports.published.send_replace(Arc::new(published));
         proxy = Some(current);
     }
 }
@@ -276,18 +357,41 @@ async fn wake_at(at: Option<Instant>) {
     }
 }
 
-fn report(outcome: &Outcome) {
+fn report(outcome: &Outcome, store: &mut Store, reports: &Reports) {
+    let Reports {
+        published: _,
+        vitals,
+        recorder,
+    } = reports;
+    let now = SystemTime::now();
     match &outcome.applied {
-        Ok(Applied { edit_count: 0, .. }) => {}
-        Ok(Applied {
-            edit_count,
-            byte_count,
-        }) => {
-            tracing::debug!(edit_count, byte_count, took = ?outcome.took, "synced");
+        Ok(applied) => {
+            vitals.pulse.updated(now);
+            let triggers = store.take_triggers();
+            vitals
+                .metrics
+                .synced(outcome.kind, outcome.took, now, &triggers);
+            let Applied {
+                edit_count,
+                byte_count,
+            } = applied;
+            if *edit_count > 0 {
+                tracing::debug!(edit_count, byte_count, took = ?outcome.took, "synced");
+            }
         }
-        Err(error) => tracing::warn!("the kernel's tables could not be synced: {error:?}"),
+        Err(error) => {
+            vitals.metrics.refused();
+            tracing::warn!("the kernel's tables could not be synced: {error:?}");
+        }
+    }
+    if let Some((deleted, took)) = outcome.reconciled {
+        vitals.metrics.reconciled(deleted, took);
     }
     for warning in &outcome.new_warnings {
-        tracing::warn!("{warning}");
+        recorder.record(Happening {
+            regarding: Regarding::Service(warning.service().clone()),
+            reason: warning.reason(),
+            message: warning.to_string(),
+        });
     }
 }

@@ -144,15 +144,8 @@ impl World {
         };
         world.nodes[0].start(&[&["up", "--lb-pool", &pool], ranges].concat());
         world.wait_for_api();
-        if node_count > 1 {
-            let token = world.nodes[0].knarr(&["token"]);
-            let server = format!(
-                "https://{}",
-                SocketAddr::new(world.nodes[0].address(), 6443)
-            );
-            for node in &mut world.nodes[1..] {
-                node.start(&["agent", "--server", &server, "--token", token.trim()]);
-            }
+        for index in 1..node_count {
+            world.start_agent(index);
         }
         world.wait_for_nodes();
         world
@@ -165,6 +158,13 @@ impl World {
 
     pub(crate) fn families(&self) -> &'static [Family] {
         self.stack.families()
+    }
+
+    /// Starts, or starts again, what a node beside the first runs.
+    pub(crate) fn start_agent(&mut self, index: usize) {
+        let token = self.nodes[0].knarr(&["token"]);
+        let server = format!("https://{}", SocketAddr::new(self.nodes[0].address(), 6443));
+        self.nodes[index].start(&["agent", "--server", &server, "--token", token.trim()]);
     }
 
     pub(crate) fn wait_for_api(&self) {

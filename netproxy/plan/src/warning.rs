@@ -28,6 +28,15 @@ pub enum Warning {
 }
 
 impl Warning {
+    /// The warning in one word, as an Event's reason.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::FrontendTaken { .. } => "FrontendTaken",
+            Self::Unreadable { .. } => "FieldIgnored",
+        }
+    }
+
     /// The Service that the warning is about.
     #[must_use]
     pub fn service(&self) -> &Arc<ServiceKey> {

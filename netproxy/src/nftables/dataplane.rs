@@ -1,10 +1,11 @@
 //! Brings the kernel's tables to a plan: whole at first and after trouble, change by change otherwise.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
-use knarr_netproxy_plan::{Changes, Family, Plan};
+use knarr_netproxy_plan::{Changes, Family, FrontendKey, Plan};
 
 use super::{
+    element::{Set, frontend_of},
     increment::Tally,
     ruleset::{Edit, Edits, Ruleset, edits},
     wire::{Error, Observed, Socket, Watch, encode, observe},
@@ -21,6 +22,10 @@ pub struct Nftables {
     families: BTreeMap<Family, Tally>,
     /// Chains and sets that the kernel would not let go of yet.
     leftovers: BTreeMap<Family, Vec<Edit>>,
+    /// Elements that the kernel is believed to have.
+    element_counts: BTreeMap<Family, BTreeMap<Set, usize>>,
+    /// Frontends that the kernel had when it was last read.
+    departed: Vec<FrontendKey>,
 }
 
 /// What a sync did.
@@ -45,7 +50,24 @@ impl Nftables {
             watch,
             families: BTreeMap::new(),
             leftovers: BTreeMap::new(),
+            element_counts: BTreeMap::new(),
+            departed: Vec::new(),
         })
+    }
+
+    /// How many elements each set is believed to have, in both families.
+    #[must_use]
+    pub fn element_counts(&self) -> BTreeMap<Set, usize> {
+        let mut sum = BTreeMap::new();
+        for (set, count) in self.element_counts.values().flatten() {
+            *sum.entry(*set).or_default() += count;
+        }
+        sum
+    }
+
+    /// Frontends that the kernel had when whole syncs read it, and the plan no longer has.
+    pub fn take_departed(&mut self) -> Vec<FrontendKey> {
+        mem::take(&mut self.departed)
     }
 
     /// Where changes by others are heard.
@@ -65,6 +87,9 @@ impl Nftables {
         for family in Family::BOTH {
             let wanted = Ruleset::of(plan, family);
             self.sync_family(&wanted, &mut applied)?;
+            let sets = wanted.elements.iter();
+            let counts = sets.map(|(set, elements)| (*set, elements.len())).collect();
+            self.element_counts.insert(family, counts);
             self.families.insert(family, Tally::of(plan, family));
         }
         Ok(applied)
@@ -76,7 +101,10 @@ impl Nftables {
             let (observed, generation) = observe(&mut self.socket, family)?;
             let wanted = match observed {
                 Observed::Absent => edits(&Ruleset::absent(family), wanted),
-                Observed::Table(table) => edits(&table, wanted),
+                Observed::Table(table) => {
+                    self.departed.extend(departed(&table, wanted));
+                    edits(&table, wanted)
+                }
                 Observed::Foreign => {
                     let mut anew = edits(&Ruleset::absent(family), wanted);
                     anew.change.insert(0, Edit::RemoveTable);
@@ -102,6 +130,8 @@ impl Nftables {
                 return Err(Error::Stale);
             };
             let edits = tally.edits(changes, family);
+            let counts = self.element_counts.entry(family).or_default();
+            edits.change.iter().for_each(|edit| count(edit, counts));
             self.apply(family, edits, None, &mut applied)?;
             self.families.insert(family, tally);
         }
@@ -153,6 +183,35 @@ impl Nftables {
             }
         }
         Ok(())
+    }
+}
+
+fn departed(from: &Ruleset, to: &Ruleset) -> Vec<FrontendKey> {
+    let all = from.elements.iter().flat_map(|(set, elements)| {
+        let gone = elements.iter().filter(|(key, _)| {
+            let kept = to.elements.get(set);
+            kept.and_then(|kept| kept.get(key)).is_none()
+        });
+        gone.filter_map(|(key, _)| frontend_of(*set, key, from.family))
+    });
+    all.collect()
+}
+
+fn count(edit: &Edit, counts: &mut BTreeMap<Set, usize>) {
+    match edit {
+        Edit::AddElements(set, elements) => *counts.entry(*set).or_default() += elements.len(),
+        Edit::RemoveElements(set, elements) => {
+            let count = counts.entry(*set).or_default();
+            *count = count.saturating_sub(elements.len());
+        }
+        Edit::AddTable
+        | Edit::RemoveTable
+        | Edit::AddClientSet(_)
+        | Edit::AddChain(..)
+        | Edit::AddRule(..)
+        | Edit::FlushChain(_)
+        | Edit::RemoveChain(_)
+        | Edit::RemoveClientSet(_) => {}
     }
 }
 

@@ -376,6 +376,35 @@ pub fn of_frontend(key: &FrontendKey, frontend: &Frontend) -> Vec<Element> {
     elements
 }
 
+/// The frontend that an element stands for, in sets whose keys are frontends.
+#[must_use]
+pub fn frontend_of(set: Set, key: &Key, family: Family) -> Option<FrontendKey> {
+    let address_bytes = match family {
+        Family::V4 => 4,
+        Family::V6 => 16,
+    };
+    let bytes: &[u8] = &key.first;
+    let (address, rest) = match set {
+        Set::Frontends | Set::NoEndpointServices => {
+            let (bytes, rest) = bytes.split_at_checked(address_bytes)?;
+            (Address::Ip(super::text::address(bytes)?), rest)
+        }
+        Set::NodePorts | Set::NoEndpointNodePorts => (Address::Node(family), bytes),
+        _ => return None,
+    };
+    let [protocol, _, _, _, high, low, ..] = rest else {
+        return None;
+    };
+    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+        .into_iter()
+        .find(|known| known.number() == *protocol)?;
+    Some(FrontendKey {
+        address,
+        protocol,
+        port: u16::from_be_bytes([*high, *low]),
+    })
+}
+
 fn answered(
     key: &FrontendKey,
     frontend: &Frontend,
