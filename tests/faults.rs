@@ -93,3 +93,33 @@ fn pods_and_packets_outlive_a_killed_knarr_and_are_adopted() {
     answers(&world, to, REPAIR_TIME_MAX);
     assert_eq!(container(&world), before);
 }
+
+/// What every cluster has, and what only a whole first start leaves.
+fn is_whole(world: &World) {
+    world.wait_for_api();
+    world.kubectl(&["get", "service/kubernetes", "clusterrole/admin"]);
+    let token = world.nodes[0].knarr(&["token"]);
+    assert!(token.starts_with("K1"), "{token}");
+}
+
+#[test]
+fn a_first_start_killed_at_any_moment_is_completed_by_the_next() {
+    const ROUNDS: u32 = 16;
+    let mut world = World::new(1);
+    let began = std::time::Instant::now();
+    world.nodes[0].start(&["server"]);
+    let complete = ["knarr.db", "join-token"].map(|name| world.nodes[0].data_dir().join(name));
+    assert!(wait::poll(READY_TIME_MAX, || complete
+        .iter()
+        .all(|path| path.exists())));
+    let start_time = began.elapsed();
+    for round in 0..ROUNDS {
+        world.nodes[0].stop(Signal::SIGKILL);
+        std::fs::remove_dir_all(world.nodes[0].data_dir()).expect("the node's own folder");
+        world.nodes[0].start(&["server"]);
+        std::thread::sleep(start_time * round / ROUNDS);
+        world.nodes[0].stop(Signal::SIGKILL);
+        world.nodes[0].start(&["server"]);
+        is_whole(&world);
+    }
+}

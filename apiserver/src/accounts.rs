@@ -12,9 +12,9 @@ use knarr_api::{
 };
 use serde_json::{Value, json};
 
-use self::key::Key as SigningKey;
+pub(crate) use self::key::Key as SigningKey;
 use crate::{
-    Config, User, pki,
+    Config, User,
     storage::{Key, Store},
 };
 
@@ -52,12 +52,12 @@ pub(crate) struct Bearer {
 }
 
 impl Accounts {
-    pub(crate) fn open(store: Store, config: &Config) -> Result<Accounts, pki::Error> {
-        Ok(Accounts {
+    pub(crate) fn new(store: Store, key: SigningKey, config: &Config) -> Accounts {
+        Accounts {
             store,
-            key: SigningKey::open(&config.data_dir)?,
+            key,
             issuer: format!("https://kubernetes.default.svc.{}", config.cluster_domain),
-        })
+        }
     }
 
     /// Whom tokens for this server itself are addressed to.

@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use crate::{
     auth::User,
     config::Config,
-    pki::{self, Loss, Pki, write_secret},
+    pki::{self, Loss, NewFiles, Pki},
     tokens::Tokens,
 };
 
@@ -19,7 +19,12 @@ pub fn path(data_dir: &Path) -> PathBuf {
 }
 
 /// Writes the file anew unless it says already what it should.
-pub(crate) fn ensure(config: &Config, pki: &Pki, tokens: &mut Tokens) -> Result<(), pki::Error> {
+pub(crate) fn ensure(
+    config: &Config,
+    pki: &Pki,
+    tokens: &mut Tokens,
+    new: &mut NewFiles,
+) -> Result<(), pki::Error> {
     let path = path(&config.data_dir);
     let server = server_url(config.bind, config.port);
     let present = std::fs::read_to_string(&path).unwrap_or_default();
@@ -31,14 +36,14 @@ pub(crate) fn ensure(config: &Config, pki: &Pki, tokens: &mut Tokens) -> Result<
         Some(token) => token.to_owned(),
         None => {
             let admin = User::new("system:admin", &["system:masters"]);
-            tokens.issue(&config.data_dir, admin)?
+            tokens.issue(&config.data_dir, admin, new)?
         }
     };
     let wanted = render(&server, pki, &token);
     if wanted == present {
         return Ok(());
     }
-    write_secret(&path, &wanted, Loss::Harmless)
+    new.write(&path, &wanted, Loss::Harmless)
 }
 
 /// Where a client on this machine reaches the server.

@@ -12,6 +12,7 @@ pub mod controllers;
 mod delete;
 mod discovery;
 mod join;
+mod keys;
 mod kubeconfig;
 mod negotiate;
 pub mod pki;
@@ -39,8 +40,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use self::{
-    accounts::Accounts, allocate::Allocator, auth::Authenticator, authorize::Authorizer, pki::Pki,
-    serve::Endpoint, storage::Store, tokens::Tokens,
+    accounts::Accounts, allocate::Allocator, auth::Authenticator, authorize::Authorizer,
+    keys::Keys, pki::Pki, serve::Endpoint, storage::Store,
 };
 pub use self::{
     auth::User,
@@ -84,17 +85,31 @@ impl Server {
     /// # Errors
     /// When the data directory cannot be used or is in use, or its keys cannot be read.
     pub async fn open(config: Config) -> Result<Server, OpenError> {
-        // First, because it takes the lock on the directory.
-        let store = Store::open(&config.data_dir, kinds::ALL).await?;
-        bootstrap::ensure(&store, &config).await?;
-        let pki = Pki::open(&config)?;
-        let mut tokens = Tokens::open(&config.data_dir)?;
-        kubeconfig::ensure(&config, &pki, &mut tokens)?;
-        let join_token = JoinToken::open(&config.data_dir, &pki)?;
+        let for_keys = config.clone();
+        let store = async {
+            let store = Store::open(&config.data_dir, kinds::ALL).await?;
+            bootstrap::ensure(&store, &config).await?;
+            Ok::<_, OpenError>(store)
+        };
+        let keys = async {
+            let opening = tokio::task::spawn_blocking(move || Keys::open(&for_keys));
+            opening
+                .await
+                .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+                .map_err(OpenError::from)
+        };
+        // Both wait for the disk. The store goes first: it locks the directory before it waits for anything.
+        let (store, keys) = futures_util::future::try_join(store, keys).await?;
+        let Keys {
+            pki,
+            tokens,
+            join_token,
+            accounts,
+        } = keys;
         let acceptor = TlsAcceptor::from(Arc::new(pki.server_tls()?));
         let random = |below: u64| rand::rng().random_range(0..below.max(1));
         let allocator = Allocator::new(store.clone(), &config, Box::new(random));
-        let accounts = Accounts::open(store.clone(), &config)?;
+        let accounts = Accounts::new(store.clone(), accounts, &config);
         let authenticator = Authenticator::new(tokens, accounts);
         let state = Arc::new(State {
             config,

@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 
 pub use self::authority::{Authority, Role};
-pub(crate) use self::files::{Loss, read_or_create, write_secret};
+pub(crate) use self::files::{Loss, NewFiles, flush_directory};
 use crate::config::Config;
 
 /// Why keys or certificates cannot be had.
@@ -62,10 +62,10 @@ pub struct Pki {
 
 impl Pki {
     /// Reads the keys in `DATA_DIR/pki`, makes what is missing and renews what is about to expire.
-    pub fn open(config: &Config) -> Result<Pki, Error> {
+    pub(crate) fn open(config: &Config, new: &mut NewFiles) -> Result<Pki, Error> {
         let directory = config.data_dir.join("pki");
         files::create_directory(&directory)?;
-        let authority = Authority::open(&directory)?;
+        let authority = Authority::open(&directory, new)?;
         let server = Role::Server(server_names(config));
         let agent_client = Role::Client {
             user: "kube-apiserver-kubelet-client".into(),
@@ -76,9 +76,9 @@ impl Pki {
             groups: vec!["system:masters".into()],
         };
         Ok(Pki {
-            server: identity(&directory, "server", &authority, &server)?,
-            agent_client: identity(&directory, "agent-client", &authority, &agent_client)?,
-            admin: identity(&directory, "admin", &authority, &admin)?,
+            server: identity(&directory, "server", &authority, &server, new)?,
+            agent_client: identity(&directory, "agent-client", &authority, &agent_client, new)?,
+            admin: identity(&directory, "admin", &authority, &admin, new)?,
             authority,
         })
     }
@@ -103,6 +103,7 @@ fn identity(
     name: &str,
     authority: &Authority,
     role: &Role,
+    new: &mut NewFiles,
 ) -> Result<Identity, Error> {
     let certificate_path = directory.join(format!("{name}.crt"));
     let key_path = directory.join(format!("{name}.key"));
@@ -114,8 +115,8 @@ fn identity(
         return Ok(Identity { certificate, key });
     }
     let identity = authority.issue(role)?;
-    write_secret(&key_path, &identity.key, Loss::Harmless)?;
-    write_secret(&certificate_path, &identity.certificate, Loss::Harmless)?;
+    new.write(&key_path, &identity.key, Loss::Harmless)?;
+    new.write(&certificate_path, &identity.certificate, Loss::Harmless)?;
     Ok(identity)
 }
 

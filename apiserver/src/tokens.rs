@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -10,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     auth::User,
-    pki::{self, Loss, Pki, hex, read_or_create, write_secret},
+    pki::{self, Loss, NewFiles, Pki, hex},
 };
 
 /// Static bearer tokens, by hash.
@@ -29,7 +30,11 @@ impl Tokens {
     /// Reads `DATA_DIR/pki/tokens`: lines of hash, user and groups.
     pub(crate) fn open(data_dir: &Path) -> Result<Tokens, pki::Error> {
         let path = tokens_path(data_dir);
-        let text = read_or_create(&path, || Ok::<_, pki::Error>(String::new()))?;
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(pki::Error::Read { path, source }),
+        };
         let users = text
             .lines()
             .map(|line| parse(line).ok_or_else(|| pki::Error::Unreadable(path.clone())))
@@ -38,12 +43,17 @@ impl Tokens {
     }
 
     /// Gives `user` a token, in place of those the user had.
-    pub(crate) fn issue(&mut self, data_dir: &Path, user: User) -> Result<String, pki::Error> {
+    pub(crate) fn issue(
+        &mut self,
+        data_dir: &Path,
+        user: User,
+        new: &mut NewFiles,
+    ) -> Result<String, pki::Error> {
         let token = random_secret();
         self.users.retain(|_, other| other.name != user.name);
         self.users.insert(hash(&token), user);
         let lines: String = self.users.iter().map(|(h, u)| print(h, u)).collect();
-        write_secret(&tokens_path(data_dir), &lines, Loss::Fatal)?;
+        new.write(&tokens_path(data_dir), &lines, Loss::Fatal)?;
         Ok(token)
     }
 }
@@ -96,8 +106,12 @@ pub(crate) fn random_secret() -> String {
 pub struct JoinToken(String);
 
 impl JoinToken {
-    pub(crate) fn open(data_dir: &Path, pki: &Pki) -> Result<JoinToken, pki::Error> {
-        let text = read_or_create(&join_token_path(data_dir), || {
+    pub(crate) fn open(
+        data_dir: &Path,
+        pki: &Pki,
+        new: &mut NewFiles,
+    ) -> Result<JoinToken, pki::Error> {
+        let text = new.read_or_make(&join_token_path(data_dir), || {
             let pin = pki::fingerprint(pki.authority.certificate());
             Ok::<_, pki::Error>(format!("K1{pin}::{}\n", random_secret()))
         })?;

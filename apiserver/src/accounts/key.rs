@@ -14,14 +14,14 @@ use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::pki::{self, read_or_create};
+use crate::pki::{self, NewFiles};
 
 /// The first byte of a public key that is a whole point: both coordinates follow.
 const UNCOMPRESSED: u8 = 4;
 const COORDINATE_BYTES: usize = 32;
 
 /// Signs tokens, and knows its own signatures.
-pub(super) struct Key {
+pub(crate) struct Key {
     pair: EcdsaKeyPair,
     id: String,
     random: SystemRandom,
@@ -29,9 +29,9 @@ pub(super) struct Key {
 
 impl Key {
     /// Reads `DATA_DIR/pki/accounts.key`, or makes it.
-    pub(super) fn open(data_dir: &Path) -> Result<Key, pki::Error> {
+    pub(crate) fn open(data_dir: &Path, new: &mut NewFiles) -> Result<Key, pki::Error> {
         let path = data_dir.join("pki").join("accounts.key");
-        let pem = read_or_create(&path, || {
+        let pem = new.read_or_make(&path, || {
             Ok::<_, pki::Error>(rcgen::KeyPair::generate()?.serialize_pem())
         })?;
         let unreadable = || pki::Error::Unreadable(path.clone());

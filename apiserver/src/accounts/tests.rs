@@ -27,9 +27,9 @@ impl World {
             std::env::temp_dir().join(format!("knarr-accounts-{}", uuid::Uuid::new_v4()));
         let config = Config::for_tests(directory.clone());
         let store = Store::open(&directory, kinds::ALL).await.unwrap();
-        pki::Pki::open(&config).unwrap();
+        let key = crate::keys::Keys::open(&config).unwrap().accounts;
         let world = World {
-            accounts: Accounts::open(store, &config).unwrap(),
+            accounts: Accounts::new(store, key, &config),
             directory,
         };
         world.put(&SERVICE_ACCOUNT, account()).await;
@@ -172,6 +172,7 @@ async fn tokens_outlive_the_process_that_signed_them() {
     let world = World::new().await;
     let token = world.token();
     let config = Config::for_tests(world.directory.clone());
-    let again = Accounts::open(world.accounts.store.clone(), &config).unwrap();
+    let key = crate::keys::Keys::open(&config).unwrap().accounts;
+    let again = Accounts::new(world.accounts.store.clone(), key, &config);
     assert!(again.bearer(&token, &[AUDIENCE], NOW).is_some());
 }

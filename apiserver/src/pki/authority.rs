@@ -13,7 +13,7 @@ use rcgen::{
 use rustls::{RootCertStore, pki_types::CertificateDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::{Error, Identity, files::read_or_create};
+use super::{Error, Identity, files::NewFiles};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -41,14 +41,14 @@ pub struct Authority {
 
 impl Authority {
     /// Reads the authority in `directory`, or makes it.
-    pub(super) fn open(directory: &Path) -> Result<Authority, Error> {
+    pub(super) fn open(directory: &Path, new: &mut NewFiles) -> Result<Authority, Error> {
         let key_path = directory.join("ca.key");
-        let key = read_or_create(&key_path, || {
+        let key = new.read_or_make(&key_path, || {
             Ok::<_, Error>(KeyPair::generate()?.serialize_pem())
         })?;
         let key = KeyPair::from_pem(&key).map_err(|_| Error::Unreadable(key_path))?;
         let path = directory.join("ca.crt");
-        let pem = read_or_create(&path, || {
+        let pem = new.read_or_make(&path, || {
             Ok::<_, Error>(authority_params().self_signed(&key)?.pem())
         })?;
         let certificate = parse_pem(&pem).ok_or_else(|| Error::Unreadable(path))?;

@@ -220,11 +220,12 @@ async fn keys_are_kept_and_the_serving_certificate_follows_its_names() {
     let running = run().await;
     let mut config = Config::for_tests(running.directory.clone());
     let first = &running.server.state().pki;
-    let second = crate::pki::Pki::open(&config).unwrap();
+    let open = |config: &Config| crate::keys::Keys::open(config).unwrap().pki;
+    let second = open(&config);
     assert_eq!(first.authority.pem(), second.authority.pem());
     assert_eq!(first.server.certificate, second.server.certificate);
     config.server_names.push("node-2".into());
-    let third = crate::pki::Pki::open(&config).unwrap();
+    let third = open(&config);
     assert_eq!(first.authority.pem(), third.authority.pem());
     assert_eq!(first.admin.certificate, third.admin.certificate);
     assert_ne!(first.server.certificate, third.server.certificate);

@@ -1,11 +1,11 @@
 //! The database file: opening it, reading it whole once, and writing one batch at a time. The only module that speaks SQL.
 
+mod create;
+mod open;
+
 use std::{
-    collections::HashMap,
-    fs::{File, TryLockError},
+    fs::File,
     io,
-    net::IpAddr,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -13,17 +13,12 @@ use std::{
     },
 };
 
-use futures_util::TryStreamExt;
 use knarr_api::kinds::Kind;
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
+    AssertSqlSafe, ConnectOptions, Connection, SqliteConnection, sqlite::SqliteSynchronous,
 };
 
-use super::{Claim, Claims, Key, Owner, Revision, Stored};
-
-/// Every migration, in order; the database's `user_version` counts those it has had.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/0001_objects.sql")];
+use super::{Claim, Claims, Key, Revision, Stored};
 
 /// Revisions reserved on disk at once; a restart skips what is left of them.
 const RESERVED_REVISIONS: u64 = 10_000;
@@ -97,10 +92,10 @@ impl Batch {
     }
 }
 
-/// The open database.
+/// The open database; there is no connection before the first batch makes the file.
 pub(super) struct Database {
-    connection: SqliteConnection,
-    options: SqliteConnectOptions,
+    connection: Option<SqliteConnection>,
+    path: PathBuf,
     reserved: Revision,
     wal_bytes: u64,
     checkpointed: Arc<AtomicBool>,
@@ -112,32 +107,13 @@ impl Database {
         directory: &Path,
         kinds: &'static [&'static Kind],
     ) -> Result<(Database, Contents), OpenError> {
-        let lock = lock(directory)?;
+        let lock = open::lock(directory)?;
         let path = directory.join("knarr.db");
-        create_private(&path)?;
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .pragma("wal_autocheckpoint", "0")
-            .disable_statement_logging();
-        let mut connection = match options.connect().await {
-            Ok(connection) => connection,
-            Err(source) => return Err(OpenError::Database { path, source }),
-        };
-        match migrate(&mut connection).await {
-            Ok(Schema::Current) => {}
-            Ok(Schema::Newer) => return Err(OpenError::Newer(path)),
-            Err(source) => return Err(OpenError::Migrate { path, source }),
-        }
-        let contents = match read(&mut connection, kinds).await {
-            Ok(contents) => contents,
-            Err(source) => return Err(OpenError::Read { path, source }),
-        };
+        let (connection, contents) = open::existing(&path, kinds).await?.unzip();
+        let contents = contents.unwrap_or_default();
         let database = Database {
             connection,
-            options,
+            path,
             reserved: contents.revision,
             wal_bytes: 0,
             checkpointed: Arc::default(),
@@ -153,20 +129,10 @@ impl Database {
         }
         self.finish_checkpoint().await?;
         let reserved = self.reservation(batch.revision);
-        sqlx::query("BEGIN IMMEDIATE")
-            .execute(&mut self.connection)
-            .await?;
-        let written = match self.write(batch, reserved).await {
-            Ok(()) => sqlx::query("COMMIT")
-                .execute(&mut self.connection)
-                .await
-                .map(drop),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
-            // SQLite may have rolled back by itself, in which case this fails and means nothing.
-            let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
-            return Err(error);
+        let reservation = (reserved != self.reserved).then_some(reserved);
+        match &mut self.connection {
+            Some(connection) => transact(connection, batch, reservation).await?,
+            None => self.connection = Some(create::database(&self.path, batch, reservation).await?),
         }
         self.reserved = reserved;
         self.note_growth(batch);
@@ -174,7 +140,10 @@ impl Database {
     }
 
     pub(super) async fn close(self) {
-        if let Err(error) = self.connection.close().await {
+        let Some(connection) = self.connection else {
+            return;
+        };
+        if let Err(error) = connection.close().await {
             tracing::warn!(%error, "closing the database");
         }
     }
@@ -188,33 +157,12 @@ impl Database {
         }
     }
 
-    async fn write(&mut self, batch: &Batch, reserved: Revision) -> Result<(), sqlx::Error> {
-        let connection = &mut self.connection;
-        if reserved != self.reserved {
-            sqlx::query("UPDATE sequence SET reserved = ?")
-                .bind(to_sql(reserved))
-                .execute(&mut *connection)
-                .await?;
-        }
-        for claim in &batch.released {
-            release(connection, claim).await?;
-        }
-        for claim in &batch.taken {
-            take(connection, claim).await?;
-        }
-        for keys in chunks(&batch.deleted) {
-            delete_objects(connection, keys).await?;
-        }
-        for objects in chunks(&batch.put) {
-            put_objects(connection, objects).await?;
-        }
-        Ok(())
-    }
-
     /// Copying the log while writes go on leaves its last frames; taking those here lets the log start over.
     async fn finish_checkpoint(&mut self) -> Result<(), sqlx::Error> {
         if self.checkpointed.swap(false, Ordering::AcqRel) {
-            checkpoint(&mut self.connection).await?;
+            if let Some(connection) = &mut self.connection {
+                checkpoint(connection).await?;
+            }
             self.wal_bytes = 0;
         }
         Ok(())
@@ -226,7 +174,8 @@ impl Database {
         let before = self.wal_bytes;
         self.wal_bytes += rows as u64 * 2 * PAGE_BYTES;
         if before < CHECKPOINT_BYTES && self.wal_bytes >= CHECKPOINT_BYTES {
-            let (options, done) = (self.options.clone(), self.checkpointed.clone());
+            let options = open::options(&self.path, SqliteSynchronous::Full);
+            let done = self.checkpointed.clone();
             tokio::spawn(async move {
                 let copied = async { checkpoint(&mut options.connect().await?).await };
                 if let Err(error) = copied.await {
@@ -238,123 +187,50 @@ impl Database {
     }
 }
 
-/// Held as long as the process lives; the kernel releases it however the process ends.
-fn lock(directory: &Path) -> Result<File, OpenError> {
-    let failed = |source| OpenError::Directory {
-        path: directory.to_owned(),
-        source,
+async fn transact(
+    connection: &mut SqliteConnection,
+    batch: &Batch,
+    reservation: Option<Revision>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut *connection)
+        .await?;
+    let written = match write(connection, batch, reservation).await {
+        Ok(()) => sqlx::query("COMMIT")
+            .execute(&mut *connection)
+            .await
+            .map(drop),
+        Err(error) => Err(error),
     };
-    std::fs::create_dir_all(directory).map_err(failed)?;
-    let file = File::create(directory.join("lock")).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(directory.to_owned())),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
+    if written.is_err() {
+        // SQLite may have rolled back by itself, in which case this fails and means nothing.
+        let _ = sqlx::query("ROLLBACK").execute(connection).await;
     }
+    written
 }
 
-/// What the database's tables are to this release.
-enum Schema {
-    Current,
-    Newer,
-}
-
-/// Runs the migrations that are missing, each in a transaction of its own.
-async fn migrate(connection: &mut SqliteConnection) -> Result<Schema, sqlx::Error> {
-    let done: i64 = sqlx::query("PRAGMA user_version")
-        .fetch_one(&mut *connection)
-        .await?
-        .try_get(0)?;
-    let done = usize::try_from(done).unwrap_or(usize::MAX);
-    if done > MIGRATIONS.len() {
-        return Ok(Schema::Newer);
-    }
-    for (index, sql) in MIGRATIONS.iter().enumerate().skip(done) {
-        let version = index + 1;
-        let script = format!("BEGIN; {sql}; PRAGMA user_version = {version}; COMMIT;");
-        sqlx::raw_sql(AssertSqlSafe(script))
+async fn write(
+    connection: &mut SqliteConnection,
+    batch: &Batch,
+    reservation: Option<Revision>,
+) -> Result<(), sqlx::Error> {
+    if let Some(reserved) = reservation {
+        sqlx::query("UPDATE sequence SET reserved = ?")
+            .bind(to_sql(reserved))
             .execute(&mut *connection)
             .await?;
     }
-    Ok(Schema::Current)
-}
-
-/// The log and index beside the database take over its mode, and all three hold Secrets.
-fn create_private(path: &Path) -> Result<(), OpenError> {
-    let mut options = File::options();
-    options.write(true).create(true).truncate(false).mode(0o600);
-    match options.open(path) {
-        Ok(_) => Ok(()),
-        Err(source) => Err(OpenError::Directory {
-            path: path.to_owned(),
-            source,
-        }),
+    for claim in &batch.released {
+        release(connection, claim).await?;
     }
-}
-
-async fn read(
-    connection: &mut SqliteConnection,
-    kinds: &'static [&'static Kind],
-) -> Result<Contents, sqlx::Error> {
-    let by_resource: HashMap<String, &'static Kind> =
-        kinds.iter().map(|k| (k.group_resource(), *k)).collect();
-    let reserved: i64 = sqlx::query("SELECT reserved FROM sequence")
-        .fetch_one(&mut *connection)
-        .await?
-        .try_get(0)?;
-    let mut contents = Contents {
-        revision: from_sql(reserved),
-        ..Contents::default()
-    };
-    {
-        let mut rows =
-            sqlx::query("SELECT resource, namespace, name, revision, document FROM objects")
-                .fetch(&mut *connection);
-        while let Some(row) = rows.try_next().await? {
-            match by_resource.get(row.try_get::<&str, _>(0)?) {
-                Some(kind) => contents.objects.push(stored(kind, &row)?),
-                None => tracing::warn!(resource = row.try_get::<&str, _>(0)?, "kind is not known"),
-            }
-        }
+    for claim in &batch.taken {
+        take(connection, claim).await?;
     }
-    read_claims(connection, &mut contents.claims).await?;
-    Ok(contents)
-}
-
-fn stored(kind: &'static Kind, row: &SqliteRow) -> Result<Stored, sqlx::Error> {
-    let key = Key::new(kind, row.try_get::<&str, _>(1)?, row.try_get::<&str, _>(2)?);
-    Stored::read(key, from_sql(row.try_get(3)?), row.try_get(4)?)
-        .map_err(|error| sqlx::Error::Decode(error.into()))
-}
-
-async fn read_claims(
-    connection: &mut SqliteConnection,
-    claims: &mut Claims,
-) -> Result<(), sqlx::Error> {
-    let owner = |row: &SqliteRow| -> Result<Owner, sqlx::Error> {
-        Ok(Owner {
-            namespace: row.try_get(1)?,
-            name: row.try_get(2)?,
-        })
-    };
-    for row in sqlx::query("SELECT address, namespace, name FROM cluster_ips")
-        .fetch_all(&mut *connection)
-        .await?
-    {
-        let address: IpAddr = row
-            .try_get::<&str, _>(0)?
-            .parse()
-            .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        let owner = owner(&row)?;
-        claims.insert(&Claim::ClusterIp { address, owner });
+    for keys in chunks(&batch.deleted) {
+        delete_objects(connection, keys).await?;
     }
-    for row in sqlx::query("SELECT port, namespace, name FROM node_ports")
-        .fetch_all(&mut *connection)
-        .await?
-    {
-        let port: u16 = row.try_get(0)?;
-        let owner = owner(&row)?;
-        claims.insert(&Claim::NodePort { port, owner });
+    for objects in chunks(&batch.put) {
+        put_objects(connection, objects).await?;
     }
     Ok(())
 }
