@@ -135,7 +135,6 @@ fn add_group_version(
     group: &'static str,
     version: &'static str,
 ) {
-    schemas.add_prose(prose::of(group, version));
     for kind in kinds_of(group, version) {
         operations::add(schemas, paths, kind);
     }

@@ -1,92 +1,30 @@
-//! Descriptions of types and fields, as k8s-openapi's types carry them. Shapes are taken from elsewhere.
+//! Descriptions of types and fields, as k8s-openapi's types carry them; the build script collected them. Shapes are taken
+//! from elsewhere.
 
-use k8s_openapi::{
-    api::{
-        apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
-        autoscaling::v1 as autoscaling, batch::v1 as batch, coordination::v1 as coordination,
-        core::v1 as core, discovery::v1 as discovery, events::v1 as events,
-        networking::v1 as networking, policy::v1 as policy, rbac::v1 as rbac,
-    },
-    apimachinery::pkg::apis::meta::v1 as meta,
-    schemars::{SchemaGenerator, generate::SchemaSettings},
-};
-use serde_json::{Map, Value};
+use std::{collections::BTreeMap, io::Read};
 
-macro_rules! describe {
-    ($generator:expr, $($kind:ty),+ $(,)?) => {{
-        $($generator.subschema_for::<$kind>();)+
-    }};
-}
+use flate2::read::ZlibDecoder;
 
-/// The described schemas of every type of a group version, by published name.
-pub(super) fn of(group: &str, version: &str) -> Map<String, Value> {
-    let mut generator = SchemaGenerator::new(SchemaSettings::draft2020_12());
-    describe!(
-        generator,
-        meta::ObjectMeta,
-        meta::ListMeta,
-        meta::DeleteOptions,
-        meta::Status,
-        meta::Patch,
-    );
-    add_group_version(&mut generator, group, version);
-    generator.take_definitions(false).into_iter().collect()
-}
+const COMPRESSED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/prose.json.zz"));
 
-fn add_group_version(generator: &mut SchemaGenerator, group: &str, version: &str) {
-    match (group, version) {
-        ("", "v1") => describe!(
-            generator,
-            core::Namespace,
-            core::Node,
-            core::Pod,
-            core::PodTemplate,
-            core::Service,
-            core::Endpoints,
-            core::Event,
-            core::ConfigMap,
-            core::Secret,
-            core::ServiceAccount,
-            core::Binding,
-            policy::Eviction,
-            authentication::TokenRequest,
-        ),
-        ("apps", "v1") => describe!(
-            generator,
-            apps::ReplicaSet,
-            apps::Deployment,
-            apps::DaemonSet,
-            apps::StatefulSet,
-            apps::ControllerRevision,
-            autoscaling::Scale,
-        ),
-        ("batch", "v1") => describe!(generator, batch::Job, batch::CronJob),
-        ("discovery.k8s.io", "v1") => describe!(generator, discovery::EndpointSlice),
-        ("events.k8s.io", "v1") => describe!(generator, events::Event),
-        ("coordination.k8s.io", "v1") => describe!(generator, coordination::Lease),
-        ("networking.k8s.io", "v1") => {
-            describe!(generator, networking::IPAddress, networking::ServiceCIDR);
-        }
-        ("policy", "v1") => describe!(generator, policy::Eviction),
-        ("rbac.authorization.k8s.io", "v1") => describe!(
-            generator,
-            rbac::Role,
-            rbac::ClusterRole,
-            rbac::RoleBinding,
-            rbac::ClusterRoleBinding,
-        ),
-        ("authentication.k8s.io", "v1") => describe!(
-            generator,
-            authentication::TokenReview,
-            authentication::SelfSubjectReview,
-        ),
-        ("authorization.k8s.io", "v1") => describe!(
-            generator,
-            authorization::SubjectAccessReview,
-            authorization::SelfSubjectAccessReview,
-            authorization::LocalSubjectAccessReview,
-            authorization::SelfSubjectRulesReview,
-        ),
-        _ => {}
+/// What is said about types and fields, by published name of the type.
+#[derive(Default)]
+pub(super) struct Prose(BTreeMap<String, BTreeMap<String, String>>);
+
+impl Prose {
+    /// Unpacks all of it, which takes milliseconds and is worth keeping for one document only.
+    pub(super) fn unpack() -> Prose {
+        let mut text = Vec::new();
+        let read = ZlibDecoder::new(COMPRESSED).read_to_end(&mut text);
+        // The build wrote it, so it can be read.
+        read.ok()
+            .and_then(|_| serde_json::from_slice(&text).ok())
+            .map_or_else(Prose::default, Prose)
+    }
+
+    /// The description of a field, or of the type itself.
+    pub(super) fn of(&self, definition: &str, field: Option<&str>) -> Option<&str> {
+        let texts = self.0.get(definition)?;
+        texts.get(field.unwrap_or_default()).map(String::as_str)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, Gvk, group_versions};
+use super::{Dialect, Gvk, group_versions, prose::Prose};
 use crate::schema::{self, Definition, Field, ListKind, Scalar, Strategy, Type};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -12,7 +12,7 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 /// The schemas of one document; whatever a schema refers to is added with it.
 pub(super) struct Schemas {
     pub(super) dialect: Dialect,
-    prose: Map<String, Value>,
+    prose: Prose,
     done: Map<String, Value>,
     pending: BTreeSet<&'static str>,
 }
@@ -21,14 +21,10 @@ impl Schemas {
     pub(super) fn new(dialect: Dialect) -> Self {
         Schemas {
             dialect,
-            prose: Map::new(),
+            prose: Prose::unpack(),
             done: Map::new(),
             pending: BTreeSet::new(),
         }
-    }
-
-    pub(super) fn add_prose(&mut self, prose: Map<String, Value>) {
-        self.prose.extend(prose);
     }
 
     /// A reference to an object's schema.
@@ -94,12 +90,7 @@ impl Schemas {
     }
 
     fn description(&self, definition: &str, field: Option<&str>) -> Option<Value> {
-        let schema = self.prose.get(definition)?;
-        let schema = match field {
-            Some(field) => schema.get("properties")?.get(field)?,
-            None => schema,
-        };
-        schema.get("description").cloned()
+        self.prose.of(definition, field).map(Value::from)
     }
 
     fn definition_schema(&mut self, definition: &'static Definition) -> Value {
