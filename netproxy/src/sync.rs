@@ -9,14 +9,11 @@ use std::{
 };
 
 use futures_util::{FutureExt, Stream, StreamExt, stream};
-use k8s_openapi::api::core::v1::ConfigMap;
+use knarr_client::watch as watch_kind;
 use knarr_netproxy_plan::{
     Address, Changes, Family, FrontendKey, Plan, Planner, Protocol, Warning, diff,
 };
-use kube::{
-    Api, Client,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Client, runtime::watcher};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::watch,
@@ -239,12 +236,12 @@ impl Proxy {
 /// Everything the API says from now on; a watch that fails is taken up again, later and later.
 fn events(client: &Client) -> impl Stream<Item = Event> + Send + use<> {
     let all = watcher::Config::default;
-    let services = watcher(Api::all(client.clone()), all()).default_backoff();
-    let slices = watcher(Api::all(client.clone()), all()).default_backoff();
-    let namespaces = watcher(Api::all(client.clone()), all()).default_backoff();
-    let nodes = watcher(Api::all(client.clone()), all()).default_backoff();
-    let settings: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
-    let settings = watcher(settings, all().fields("metadata.name=knarr")).default_backoff();
+    let services = watch_kind(client.clone(), None, all());
+    let slices = watch_kind(client.clone(), None, all());
+    let namespaces = watch_kind(client.clone(), None, all());
+    let nodes = watch_kind(client.clone(), None, all());
+    let settings = all().fields("metadata.name=knarr");
+    let settings = watch_kind(client.clone(), Some("kube-system"), settings);
     let heard = |kind: &'static str| {
         move |error: &watcher::Error| tracing::warn!("the watch of {kind} failed: {error:#}")
     };

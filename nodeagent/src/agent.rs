@@ -215,7 +215,7 @@ async fn report(client: Client, description: Description) {
 async fn wait_for_pod_cidrs(client: &Client, name: &str, first: Node) -> Vec<IpNet> {
     const RETRY: Duration = Duration::from_millis(20);
     const RETRY_MAX: Duration = Duration::from_secs(1);
-    let api = kube::Api::<Node>::all(client.clone());
+    let api = knarr_client::Api::<Node>::all(client.clone());
     let (mut node, mut pause) = (Some(first), RETRY);
     loop {
         let cidrs = node.as_ref().map(wires::pod_cidrs).unwrap_or_default();

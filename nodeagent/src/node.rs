@@ -6,8 +6,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
+use knarr_client::Api;
+use kube::Client;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::ipam;
@@ -52,14 +53,14 @@ pub(crate) async fn register(client: &Client, node: &Description) -> Result<Node
         "metadata": { "name": node.name, "labels": labels }, "spec": {},
     }))
     .unwrap_or_default();
-    match api.create(&PostParams::default(), &object).await {
-        Ok(created) => Ok(created),
+    let registered = match api.create(&PostParams::default(), &object).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
             api.patch(&node.name, &PatchParams::default(), &patch).await
         }
-        Err(error) => Err(error),
-    }
+        answer => answer,
+    };
+    serde_json::from_value(registered?).map_err(kube::Error::SerdeError)
 }
 
 /// Writes the node's whole status.

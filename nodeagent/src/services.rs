@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::TryStreamExt;
 use k8s_openapi::api::core::v1::Service;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::Client;
+use kube::runtime::watcher;
 
 /// One Service as an environment shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +55,7 @@ impl Services {
 
     /// Follows the API until it is dropped.
     pub(crate) async fn follow(&self, client: Client) {
-        let api = Api::<Service>::all(client);
-        let stream = watcher(api, watcher::Config::default()).default_backoff();
+        let stream = knarr_client::watch::<Service>(client, None, watcher::Config::default());
         futures_util::pin_mut!(stream);
         let mut listed = BTreeMap::new();
         loop {

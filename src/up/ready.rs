@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, Client};
+use knarr_client::Api;
+use kube::Client;
 use serde_json::Value;
 
 use crate::{

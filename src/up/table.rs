@@ -2,19 +2,18 @@
 
 use anyhow::Result;
 use k8s_openapi::api::core::v1::{Node, Service, ServicePort};
-use kube::{Api, Client, api::ListParams};
+use knarr_client::Api;
+use kube::{Client, api::ListParams};
 
 use crate::verbs::get::align;
 
 pub(crate) async fn of_services(client: &Client) -> Result<String> {
     let services = Api::<Service>::all(client.clone())
         .list(&ListParams::default())
-        .await?
-        .items;
+        .await?;
     let nodes = Api::<Node>::all(client.clone())
         .list(&ListParams::default())
-        .await?
-        .items;
+        .await?;
     let node_address = nodes.iter().find_map(internal_ip);
     let lines: Vec<Vec<String>> = services
         .iter()

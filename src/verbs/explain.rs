@@ -10,9 +10,10 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Node, Pod, Service},
     discovery::v1::EndpointSlice,
 };
+use knarr_client::Api;
 use knarr_netproxy::explain::{Facts, Kernel, explain};
 use knarr_netproxy_plan::Settings as Place;
-use kube::{Api, Client, api::ListParams};
+use kube::{Client, api::ListParams};
 use tokio::net::TcpStream;
 
 use super::Scope;
@@ -71,8 +72,8 @@ async fn gather(client: &Client, namespace: &str, name: &str, node_name: &str) -
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
     let service = services.get(name).await?;
     let own = ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
-    let slices = slices.list(&own).await?.items;
-    let pods = pods.list(&ListParams::default()).await?.items;
+    let slices = slices.list(&own).await?;
+    let pods = pods.list(&ListParams::default()).await?;
     let place = place(client, node_name).await?;
     let kernel = if place.node_ips.is_empty() {
         Kernel::Unread(format!("this machine is not a node named {node_name}"))

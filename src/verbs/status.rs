@@ -5,7 +5,8 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 use anyhow::Result;
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
-use kube::{Api, Client, api::ListParams};
+use knarr_client::Api;
+use kube::{Client, api::ListParams};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -24,20 +25,16 @@ pub(crate) async fn run(settings: &Settings) -> Result<ExitCode> {
     for node in Api::<Node>::all(client.clone())
         .list(&ListParams::default())
         .await?
-        .items
     {
         rows.push(agent(&node));
         rows.push(netproxy(&node).await);
     }
-    let services = Api::<Service>::all(client.clone())
+    let services = kube::Api::<Service>::all(client.clone())
         .list_metadata(&ListParams::default())
         .await?
         .items
         .len();
-    let pods = Api::<Pod>::all(client)
-        .list(&ListParams::default())
-        .await?
-        .items;
+    let pods = Api::<Pod>::all(client).list(&ListParams::default()).await?;
     let ready = pods.iter().filter(|pod| is_ready(pod)).count();
 
     let heading = ["PART", "NODE", "HEALTH", "DETAIL"]

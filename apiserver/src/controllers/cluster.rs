@@ -14,8 +14,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::Client;
+use kube::runtime::watcher;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -183,7 +183,7 @@ fn reflect<K: Object>(
     let cluster = Arc::clone(cluster);
     let shutdown = shutdown.clone();
     tasks.spawn(async move {
-        let events = watcher(Api::<K>::all(cluster.client.clone()), config).default_backoff();
+        let events = knarr_client::watch(cluster.client.clone(), None, config);
         let fill = fill(store(&cluster), events);
         tokio::select! {
             () = shutdown.cancelled() => {}

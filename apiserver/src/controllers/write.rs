@@ -179,7 +179,7 @@ pub(super) async fn perform<K: Object>(
         }
     };
     let answer = match request {
-        Ok(request) => client.request::<K>(request).await,
+        Ok(request) => knarr_client::request(client, request).await,
         Err(error) => Err(error),
     };
     match answer {

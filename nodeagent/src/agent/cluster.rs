@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use futures_util::TryStreamExt;
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use k8s_openapi::api::core::v1::ConfigMap;
+use knarr_client::Api;
+use kube::Client;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
 use tokio::sync::watch;
 
 use crate::host::Cluster;
@@ -28,9 +29,8 @@ pub(super) async fn read(client: &Client) -> Cluster {
 
 /// Follows the settings until dropped.
 pub(super) async fn follow(client: Client, sender: watch::Sender<Cluster>) {
-    let api = Api::<ConfigMap>::namespaced(client, NAMESPACE);
     let only = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
-    let stream = watcher(api, only).default_backoff().applied_objects();
+    let stream = knarr_client::watch::<ConfigMap>(client, Some(NAMESPACE), only).applied_objects();
     futures_util::pin_mut!(stream);
     loop {
         match stream.try_next().await {

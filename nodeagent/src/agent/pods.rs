@@ -6,9 +6,9 @@ use std::sync::Arc;
 use futures_util::TryStreamExt;
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
+use knarr_client::Api;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use serde_json::{Value, json};
 
 use crate::host::Host;
@@ -21,7 +21,7 @@ pub(super) async fn retract(host: &Host) -> Result<(), kube::Error> {
     let of_node = ListParams::default().fields(&format!("spec.nodeName={}", host.node_name));
     let pods = Api::<Pod>::all(host.client.clone()).list(&of_node).await?;
     let is_running = |uid: &str| process::find_init(&host.paths.pod(uid)).is_some();
-    let dead = pods.items.iter().filter(|pod| {
+    let dead = pods.iter().filter(|pod| {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         is_ready(pod) && !is_running(uid)
     });
@@ -60,9 +60,8 @@ fn retraction(uid: Option<&str>) -> Value {
 
 /// Follows the pods until dropped.
 pub(super) async fn follow(host: Arc<Host>) {
-    let api = Api::<Pod>::all(host.client.clone());
     let own = watcher::Config::default().fields(&format!("spec.nodeName={}", host.node_name));
-    let stream = watcher(api, own).default_backoff();
+    let stream = knarr_client::watch::<Pod>(host.client.clone(), None, own);
     futures_util::pin_mut!(stream);
     let mut workers = Workers {
         host,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::Client;
+use kube::runtime::watcher;
 use tokio::sync::watch;
 
 use crate::host::Host;
@@ -133,7 +133,7 @@ pub(super) async fn follow_peers(
     own_name: String,
     sender: watch::Sender<Vec<Peer>>,
 ) {
-    let stream = watcher(Api::<Node>::all(client), watcher::Config::default()).default_backoff();
+    let stream = knarr_client::watch::<Node>(client, None, watcher::Config::default());
     futures_util::pin_mut!(stream);
     let mut listed = Vec::new();
     loop {

@@ -7,7 +7,8 @@ use futures_util::future::try_join_all;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, PodSpec, Secret, ServiceAccount, Volume};
-use kube::api::{Api, PostParams};
+use knarr_client::Api;
+use kube::api::PostParams;
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 
@@ -101,7 +102,7 @@ async fn token(
     key: &TokenKey,
 ) -> Result<Option<String>, Error> {
     let account = spec.service_account_name.as_deref().unwrap_or("default");
-    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), &identity.namespace);
+    let accounts = kube::Api::<ServiceAccount>::namespaced(client.clone(), &identity.namespace);
     let request = TokenRequest {
         spec: Some(TokenRequestSpec {
             audiences: Some(key.0.iter().cloned().collect()),

@@ -39,7 +39,7 @@ pub(super) async fn answer(
     let tty = query.says("tty");
     let wants = Wants::of(&query);
     let (upgrade, _) = upgraded(upgrade, channel::PROTOCOLS)?;
-    let api = kube::Api::<Pod>::namespaced(host.client.clone(), &namespace);
+    let api = knarr_client::Api::<Pod>::namespaced(host.client.clone(), &namespace);
     let object = api
         .get(&pod)
         .await

@@ -80,7 +80,7 @@ async fn missing(
     container: &str,
     query: &Query,
 ) -> Refusal {
-    let api = kube::Api::<Pod>::namespaced(host.client.clone(), namespace);
+    let api = knarr_client::Api::<Pod>::namespaced(host.client.clone(), namespace);
     let Ok(Some(object)) = api.get_opt(pod).await else {
         return (StatusCode::NOT_FOUND, format!("pod {pod:?} does not exist"));
     };

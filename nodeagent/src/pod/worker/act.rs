@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
-use kube::Api;
+use knarr_client::Api;
 use kube::api::{DeleteParams, Preconditions};
 
 use super::rotation::First;

@@ -1,0 +1,58 @@
+//! Everything that happens to objects of one kind, from now on.
+
+use futures_util::{Stream, StreamExt, future, stream::BoxStream};
+use kube::{
+    Api, Client, Resource,
+    core::ApiResource,
+    runtime::{WatchStreamExt, watcher},
+};
+use serde::de::DeserializeOwned;
+
+use crate::document::Document;
+
+/// Lists and watches a kind, in one namespace or in all; takes up again, later and later, what is interrupted.
+pub fn watch<K>(
+    client: Client,
+    namespace: Option<&str>,
+    config: watcher::Config,
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + Unpin + use<K>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Send + 'static,
+{
+    let resource = ApiResource::erase::<K>(&());
+    documents(client, &resource, namespace, config)
+        .filter_map(|event| future::ready(event.map(typed).transpose()))
+}
+
+/// One stream type for all kinds: what drives it is large.
+fn documents(
+    client: Client,
+    resource: &ApiResource,
+    namespace: Option<&str>,
+    config: watcher::Config,
+) -> BoxStream<'static, watcher::Result<watcher::Event<Document>>> {
+    let api: Api<Document> = match namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, resource),
+        None => Api::all_with(client, resource),
+    };
+    watcher(api, config).default_backoff().boxed()
+}
+
+/// The event, unless its object is not what the kind's objects are: one such object must not keep the others away.
+fn typed<K: DeserializeOwned>(event: watcher::Event<Document>) -> Option<watcher::Event<K>> {
+    let object = |document: Document| {
+        let Document { metadata, object } = document;
+        serde_json::from_value(object)
+            .inspect_err(
+                |error| tracing::warn!(%error, name = metadata.name, "an object cannot be read"),
+            )
+            .ok()
+    };
+    Some(match event {
+        watcher::Event::Init => watcher::Event::Init,
+        watcher::Event::InitDone => watcher::Event::InitDone,
+        watcher::Event::InitApply(document) => watcher::Event::InitApply(object(document)?),
+        watcher::Event::Apply(document) => watcher::Event::Apply(object(document)?),
+        watcher::Event::Delete(document) => watcher::Event::Delete(object(document)?),
+    })
+}
