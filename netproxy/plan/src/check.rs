@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt, net::SocketAddr};
 
 use crate::{
-    frontend::{Answer, FrontendKind, Plan},
+    frontend::{Answer, FrontendKind, Plan, Policy},
     key::{Address, Family},
 };
 
@@ -25,7 +25,7 @@ impl fmt::Display for Flaw {
 /// Every broken invariant of a plan; none, if the planner is right.
 #[must_use]
 pub fn check(plan: &Plan) -> Vec<Flaw> {
-    let rules: [(&'static str, Invariant); 8] = [
+    let rules: [(&'static str, Invariant); 11] = [
         (
             "backends are neither empty nor doubled",
             backends_are_sorted,
@@ -44,6 +44,18 @@ pub fn check(plan: &Plan) -> Vec<Flaw> {
         (
             "only load-balancer IPs restrict sources",
             only_load_balancers_restrict_sources,
+        ),
+        (
+            "source ranges have the family of their frontend, and exclude somebody",
+            source_ranges_restrict,
+        ),
+        (
+            "from outside, only policy Local of an outer address differs",
+            outside_is_local,
+        ),
+        (
+            "a backend may keep the flows it gets",
+            backends_keep_their_flows,
         ),
         ("affinity covers every backend", affinity_covers_backends),
     ];
@@ -134,6 +146,53 @@ fn only_load_balancers_restrict_sources(plan: &Plan) -> Vec<String> {
         frontend.allowed_sources.is_some() && frontend.kind != FrontendKind::LoadBalancerIp
     });
     restricted.map(|(key, _)| key.to_string()).collect()
+}
+
+fn source_ranges_restrict(plan: &Plan) -> Vec<String> {
+    let pointless = plan.frontends.iter().filter(|(key, frontend)| {
+        let mut ranges = frontend.allowed_sources.iter().flat_map(|all| all.iter());
+        ranges.any(|range| {
+            range.prefix_len() == 0 || Family::of(&range.addr()) != key.address.family()
+        })
+    });
+    pointless.map(|(key, _)| key.to_string()).collect()
+}
+
+fn outside_is_local(plan: &Plan) -> Vec<String> {
+    let wrong = plan.frontends.iter().filter(|(_, frontend)| {
+        let inside_is_cluster = !matches!(
+            frontend.answer,
+            Answer::Drop
+                | Answer::Backends {
+                    policy: Policy::Local,
+                    ..
+                }
+        );
+        match &frontend.from_outside {
+            None => frontend.kind != FrontendKind::ClusterIp && !inside_is_cluster,
+            Some(answer) => {
+                let local = match answer {
+                    Answer::Backends { policy, .. } => *policy == Policy::Local,
+                    Answer::Drop => true,
+                    Answer::Reject => false,
+                };
+                frontend.kind == FrontendKind::ClusterIp || !inside_is_cluster || !local
+            }
+        }
+    });
+    wrong.map(|(key, _)| key.to_string()).collect()
+}
+
+fn backends_keep_their_flows(plan: &Plan) -> Vec<String> {
+    let cut = plan.frontends.iter().filter(|(_, frontend)| {
+        frontend.answers().any(|answer| match answer {
+            Answer::Backends { backends, .. } => backends
+                .iter()
+                .any(|backend| !frontend.serving.contains(backend)),
+            Answer::Reject | Answer::Drop => false,
+        })
+    });
+    cut.map(|(key, _)| key.to_string()).collect()
 }
 
 fn affinity_covers_backends(plan: &Plan) -> Vec<String> {

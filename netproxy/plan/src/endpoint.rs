@@ -49,7 +49,7 @@ pub enum State {
 }
 
 /// Where an endpoint is, seen from this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// On this node.
     Here,
@@ -60,14 +60,24 @@ pub enum Place {
 /// The endpoints of one Service by family, port name and protocol, each list sorted by address.
 pub type Joined = BTreeMap<(Family, String, Protocol), Vec<Endpoint>>;
 
-/// Merges slices; an address that occurs twice counts once, in its better state.
+/// Endpoints by address, each with the rank of the slice entry it came from.
+type Ranked = BTreeMap<SocketAddr, (Rank, Endpoint)>;
+
+/// Which of two entries of one address counts: of pods that share it, the one that stays.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    terminating: bool,
+    state: State,
+    place: Place,
+}
+
+/// Merges slices; an address that occurs twice counts once, as the pod that is not leaving.
 #[must_use]
 pub fn join<'a>(
     settings: &Settings,
     slices: impl IntoIterator<Item = &'a discovery::EndpointSlice>,
 ) -> Joined {
-    let mut merged: BTreeMap<(Family, String, Protocol), BTreeMap<SocketAddr, Endpoint>> =
-        BTreeMap::new();
+    let mut merged: BTreeMap<(Family, String, Protocol), Ranked> = BTreeMap::new();
     for slice in slices {
         let Some(family) = family(slice) else {
             continue;
@@ -85,24 +95,26 @@ pub fn join<'a>(
             let name = port.name.clone().unwrap_or_default();
             let into = merged.entry((family, name, protocol)).or_default();
             for endpoint in slice.endpoints.iter().flatten() {
-                let Some(endpoint) = read(settings, family, number, endpoint) else {
-                    continue;
-                };
-                keep_better(into, endpoint);
+                if let Some(ranked) = read(settings, family, number, endpoint) {
+                    keep_better(into, ranked);
+                }
             }
         }
     }
     merged
         .into_iter()
-        .map(|(key, endpoints)| (key, endpoints.into_values().collect()))
+        .map(|(key, ranked)| {
+            let endpoints = ranked.into_values().map(|(_, endpoint)| endpoint);
+            (key, endpoints.collect())
+        })
         .collect()
 }
 
-fn keep_better(into: &mut BTreeMap<SocketAddr, Endpoint>, endpoint: Endpoint) {
+fn keep_better(into: &mut Ranked, (rank, endpoint): (Rank, Endpoint)) {
     match into.get(&endpoint.address) {
-        Some(known) if known.state <= endpoint.state => {}
+        Some((known, _)) if *known <= rank => {}
         Some(_) | None => {
-            into.insert(endpoint.address, endpoint);
+            into.insert(endpoint.address, (rank, endpoint));
         }
     }
 }
@@ -125,7 +137,7 @@ fn read(
     family: Family,
     port: u16,
     endpoint: &discovery::Endpoint,
-) -> Option<Endpoint> {
+) -> Option<(Rank, Endpoint)> {
     let address: IpAddr = endpoint.addresses.first()?.parse().ok()?;
     if Family::of(&address) != family {
         return None;
@@ -134,14 +146,21 @@ fn read(
     let hints = endpoint.hints.as_ref();
     let for_nodes = hints.and_then(|hints| hints.for_nodes.as_ref());
     let for_zones = hints.and_then(|hints| hints.for_zones.as_ref());
-    Some(Endpoint {
-        address: SocketAddr::new(address, port),
-        state: state(endpoint.conditions.as_ref()),
+    let conditions = endpoint.conditions.as_ref();
+    let rank = Rank {
+        terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
+        state: state(conditions),
         place: if here { Place::Here } else { Place::Elsewhere },
+    };
+    let endpoint = Endpoint {
+        address: SocketAddr::new(address, port),
+        state: rank.state,
+        place: rank.place,
         node: endpoint.node_name.clone(),
         for_nodes: named(for_nodes.into_iter().flatten().map(|node| &node.name)),
         for_zones: named(for_zones.into_iter().flatten().map(|zone| &zone.name)),
-    })
+    };
+    Some((rank, endpoint))
 }
 
 fn named<'a>(names: impl Iterator<Item = &'a String>) -> Option<BTreeSet<String>> {

@@ -17,7 +17,7 @@ pub struct Plan {
     pub frontends: BTreeMap<FrontendKey, Frontend>,
     /// Every cluster IP in use, with its Service.
     pub cluster_ips: BTreeMap<IpAddr, Arc<ServiceKey>>,
-    /// Local endpoints that may reach themselves through a Service.
+    /// Endpoints that may reach themselves through a Service on this node.
     pub hairpins: BTreeSet<Hairpin>,
     /// Service ports whose clients come back to the same backend.
     pub affinities: BTreeMap<AffinityKey, Affinity>,
@@ -106,7 +106,7 @@ pub enum Masquerade {
     NodeSources,
 }
 
-/// A local endpoint that may reach itself through a Service.
+/// An endpoint that may reach itself through a Service on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hairpin {
     /// The endpoint.

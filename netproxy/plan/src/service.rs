@@ -105,16 +105,20 @@ fn plan_port(
     if plan.frontends.len() == before {
         return;
     }
-    let here = |address: &&SocketAddr| {
-        endpoints
-            .iter()
-            .any(|end| end.address == **address && end.place == Place::Here)
+    // A pod elsewhere can meet itself through a node port here that keeps client addresses.
+    let through_node = port.node_port.is_some() && facts.external == Policy::Local;
+    let may_meet_itself = |address: &&SocketAddr| {
+        let own = |end: &Endpoint| end.place == Place::Here || end.node.is_none();
+        through_node
+            || endpoints
+                .iter()
+                .any(|end| end.address == **address && own(end))
     };
     plan.hairpins.extend(
         chosen
             .cluster
             .iter()
-            .filter(here)
+            .filter(may_meet_itself)
             .chain(chosen.local.iter())
             .map(|endpoint| Hairpin {
                 endpoint: *endpoint,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, process::Command, sync::Arc};
 
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use knarr_netproxy_plan::{Family, Plan, ServiceKey, Settings, Snapshot, plan};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Ruleset,
@@ -64,15 +64,33 @@ pub(crate) fn everything() -> Plan {
             }),
             json!({}),
         ),
+        (
+            "near",
+            json!({
+                "clusterIPs": ["10.0.128.11", "fd43::11"], "internalTrafficPolicy": "Local",
+                "externalTrafficPolicy": "Local", "sessionAffinity": "ClientIP",
+                "externalIPs": ["172.30.0.2", "fd44::2"],
+                "ports": [
+                    { "name": "far", "port": 53, "nodePort": 30083, "protocol": "UDP" },
+                    { "name": "assoc", "port": 53, "nodePort": 30083, "protocol": "SCTP" },
+                ],
+            }),
+            json!({}),
+        ),
     ];
     let mut services = BTreeMap::new();
     for (name, spec, status) in cases {
         let service = json!({ "metadata": { "name": name }, "spec": spec, "status": status });
         let service: Service = serde_json::from_value(service).expect("a Service");
-        let slices = if name == "nobody" {
-            Vec::new()
-        } else {
-            vec![slice("IPv4"), slice("IPv6")]
+        let slices = match name {
+            "nobody" => Vec::new(),
+            "near" => vec![
+                slice("IPv4"),
+                slice("IPv6"),
+                far_slice("IPv4", "10.42.1.5"),
+                far_slice("IPv6", "fd42:0:0:1::5"),
+            ],
+            _ => vec![slice("IPv4"), slice("IPv6")],
         };
         services.insert(
             ServiceKey::new("default", name),
@@ -94,10 +112,22 @@ fn slice(address_type: &str) -> Arc<EndpointSlice> {
         .zip(["node-1", "node-2", "node-2"])
         .map(|(address, node)| json!({ "addresses": [address], "nodeName": node }))
         .collect();
-    let slice = json!({
-        "addressType": address_type, "endpoints": endpoints,
-        "ports": [{ "name": "http", "port": 8080, "protocol": "TCP" }],
-    });
+    let ports = json!([
+        { "name": "http", "port": 8080, "protocol": "TCP" },
+        { "name": "assoc", "port": 5353, "protocol": "SCTP" },
+    ]);
+    slice_of(address_type, &json!(endpoints), &ports)
+}
+
+/// Answers on another node only.
+fn far_slice(address_type: &str, address: &str) -> Arc<EndpointSlice> {
+    let endpoints = json!([{ "addresses": [address], "nodeName": "node-2" }]);
+    let ports = json!([{ "name": "far", "port": 5353, "protocol": "UDP" }]);
+    slice_of(address_type, &endpoints, &ports)
+}
+
+fn slice_of(address_type: &str, endpoints: &Value, ports: &Value) -> Arc<EndpointSlice> {
+    let slice = json!({ "addressType": address_type, "endpoints": endpoints, "ports": ports });
     Arc::new(serde_json::from_value(slice).expect("a slice"))
 }
 

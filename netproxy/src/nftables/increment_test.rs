@@ -8,23 +8,26 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::json;
 
 use super::{
-    Nftables, Ruleset,
+    Applied, Nftables, Ruleset,
+    golden::essence,
     increment::Tally,
     ruleset::{Chain, Edit},
+    text::render,
     wire::{Observed, Socket, observe},
 };
-use crate::own_netns::run;
+use crate::own_netns::{run, sh};
 
-/// Service by number, its endpoints, and its treatment.
-type Step = (u8, u8, bool, bool, bool);
+/// Service by number, its endpoints, its protocol, and its treatment.
+pub(super) type Step = (u8, u8, &'static str, (bool, bool), bool, bool);
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let any = any::<bool>;
     vec(
         (
             0..4_u8,
             select(vec![0_u8, 1, 2, 3, 255]),
-            any(),
+            select(vec!["TCP", "UDP", "SCTP"]),
+            (any(), any()),
             any(),
             any(),
         ),
@@ -33,7 +36,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Puts or, with 255 endpoints, removes a Service.
-fn take(planner: &mut Planner, (number, endpoints, local, sticky, restricted): Step) {
+pub(super) fn take(planner: &mut Planner, step: Step) {
+    let (number, endpoints, protocol, (local, near), sticky, restricted) = step;
     let key = ServiceKey::new("default", format!("s{number}"));
     if endpoints == 255 {
         planner.remove(&key);
@@ -42,12 +46,19 @@ fn take(planner: &mut Planner, (number, endpoints, local, sticky, restricted): S
     let service: Service = serde_json::from_value(json!({
         "spec": {
             "clusterIPs": [format!("10.0.128.{}", number + 1), format!("fd43::{}", number + 1)],
-            "ports": [{ "name": "a", "port": 80, "nodePort": 30_000 + u32::from(number) }],
+            "ports": [{
+                "name": "a", "port": 80, "protocol": protocol,
+                "nodePort": 30_000 + u32::from(number),
+            }],
             "externalTrafficPolicy": if local { "Local" } else { "Cluster" },
+            "internalTrafficPolicy": if near { "Local" } else { "Cluster" },
             "sessionAffinity": if sticky { "ClientIP" } else { "None" },
-            "loadBalancerSourceRanges": if restricted { vec!["192.168.0.0/16"] } else { vec![] },
+            "loadBalancerSourceRanges":
+                if restricted { vec!["192.168.0.0/16", "fd99::/64"] } else { vec![] },
         },
-        "status": { "loadBalancer": { "ingress": [{ "ip": format!("172.30.0.{}", number + 1) }] } },
+        "status": { "loadBalancer": { "ingress": [
+            { "ip": format!("172.30.0.{}", number + 1) }, { "ip": format!("fd44::{}", number + 1) },
+        ] } },
     }))
     .expect("a Service");
     let slices = ["IPv4", "IPv6"].map(|family| {
@@ -58,23 +69,28 @@ fn take(planner: &mut Planner, (number, endpoints, local, sticky, restricted): S
                 } else {
                     "fd42::"
                 };
-                let node = if last == 1 { "node-1" } else { "node-2" };
+                let node = if last == 2 { "node-1" } else { "node-2" };
                 json!({ "addresses": [format!("{prefix}{last}")], "nodeName": node })
             })
             .collect();
         let slice = json!({
-            "addressType": family, "endpoints": endpoints, "ports": [{ "name": "a", "port": 8080 }],
+            "addressType": family, "endpoints": endpoints,
+            "ports": [{ "name": "a", "port": 8080, "protocol": protocol }],
         });
         serde_json::from_value::<EndpointSlice>(slice).expect("a slice")
     });
     planner.put(&key, &service, &slices);
 }
 
-fn planner() -> Planner {
+pub(super) fn planner() -> Planner {
     Planner::new(Settings {
         node_name: "node-1".to_owned(),
-        node_ips: vec!["192.168.7.1".parse().expect("an address")],
-        cluster_cidrs: ["10.42.0.0/16".parse().expect("a CIDR")].into(),
+        node_ips: ["192.168.7.1", "fd07::1"]
+            .map(|ip| ip.parse().expect("an address"))
+            .into(),
+        cluster_cidrs: ["10.42.0.0/16", "fd42::/56"]
+            .map(|range| range.parse().expect("a CIDR"))
+            .into(),
         ..Settings::default()
     })
 }
@@ -168,6 +184,13 @@ proptest! {
                     let wanted = Ruleset::of(planner.plan(), family);
                     assert_eq!(observed, Observed::Table(wanted));
                 }
+                let again = dataplane.sync(planner.plan()).expect("a second sync");
+                assert_eq!(again, Applied::default());
+            }
+            for (family, table) in [(Family::V4, "ip knarr"), (Family::V6, "ip6 knarr")] {
+                let listed = sh(&format!("nft list table {table}"));
+                let wanted = render(&Ruleset::of(planner.plan(), family));
+                assert_eq!(essence(&listed), essence(&wanted));
             }
         });
     }

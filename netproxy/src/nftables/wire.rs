@@ -10,6 +10,8 @@ mod foreign;
 #[cfg(test)]
 mod kernel;
 mod observe;
+#[cfg(test)]
+mod round_trip;
 mod socket;
 mod userdata;
 
