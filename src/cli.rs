@@ -143,6 +143,16 @@ pub(crate) struct Flags {
         value_name = "FROM-TO"
     )]
     pub(crate) node_port_range: Option<String>,
+    /// Where node ports answer: `primary` (the node's own address of each IP family) or CIDRs of its addresses; and `localhost` [default: primary,localhost]
+    #[arg(
+        long,
+        global = true,
+        env = "KNARR_NODE_PORT_ADDRESSES",
+        value_name = "primary|CIDR|localhost",
+        value_delimiter = ','
+    )]
+    #[serde(default)]
+    pub(crate) node_port_addresses: Vec<String>,
     /// Addresses of load balancers: CIDRs or FROM-TO ranges of any IP family [default: a private range that the nodes answer]
     #[arg(
         long,

@@ -10,7 +10,6 @@ use std::{
 use anyhow::{Result, anyhow};
 use ipnet::IpNet;
 use knarr_apiserver::{Config, OpenError, Server, User, pki::Role, storage};
-use knarr_netproxy::NodePortAddresses;
 use kube::Client;
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -225,7 +224,8 @@ impl Parts {
         };
         let proxy = knarr_netproxy::Config {
             node_name: settings.node_name.clone(),
-            node_port_addresses: NodePortAddresses::Primary,
+            node_port_addresses: settings.node_port_addresses.clone(),
+            localhost_node_ports: settings.localhost_node_ports,
         };
         self.start(
             "nodeagent",

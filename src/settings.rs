@@ -1,13 +1,16 @@
 //! What it means: flags, environment, `--config` file and defaults settled into one value. Touches only the files it is told to read.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
 use knarr_apiserver::controllers::AddressRange;
+use knarr_netproxy::{LocalhostNodePorts, NodePortAddresses};
 
 use crate::{
     cli::{Flags, LogFormat},
@@ -27,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) port: u16,
     pub(crate) wanted: Wanted,
     pub(crate) node_ports: RangeInclusive<u16>,
+    pub(crate) node_port_addresses: NodePortAddresses,
+    pub(crate) localhost_node_ports: LocalhostNodePorts,
     pub(crate) kubeconfig: Option<PathBuf>,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: tracing::Level,
@@ -54,6 +59,7 @@ pub(crate) fn settle(flags: Flags, hostname: &str) -> Result<Settings> {
         cluster_cidr,
         service_cidr,
         node_port_range,
+        node_port_addresses,
         lb_pool,
         kubeconfig,
         log_format,
@@ -66,6 +72,8 @@ pub(crate) fn settle(flags: Flags, hostname: &str) -> Result<Settings> {
     };
     AddressRange::parse_list(&wanted.lb_pool.join(","))
         .map_err(|error| unreadable(format!("--lb-pool: {error}")))?;
+    let (node_port_addresses, localhost_node_ports) =
+        read_node_port_addresses(&or(node_port_addresses, file.node_port_addresses))?;
     let data_dir = data_dir.or(file.data_dir);
     // A data directory of one's own is somebody's second knarr: its pods must not meet the first one's.
     let own_run_dir = data_dir
@@ -88,6 +96,8 @@ pub(crate) fn settle(flags: Flags, hostname: &str) -> Result<Settings> {
             Some(text) => read_port_range(&text)?,
             None => NODE_PORTS,
         },
+        node_port_addresses,
+        localhost_node_ports,
         kubeconfig: kubeconfig.or(file.kubeconfig),
         log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
         log_level: match log_level.or(file.log_level) {
@@ -152,6 +162,42 @@ fn read_port_range(text: &str) -> Result<RangeInclusive<u16>> {
     parse().with_context(|| unreadable(format!("--node-port-range {text:?} is not FROM-TO")))
 }
 
+/// `primary` or CIDRs, and `localhost`; without any, `primary,localhost`.
+fn read_node_port_addresses(words: &[String]) -> Result<(NodePortAddresses, LocalhostNodePorts)> {
+    let (local, others): (Vec<&str>, Vec<&str>) = words
+        .iter()
+        .map(|word| word.trim())
+        .partition(|word| *word == "localhost");
+    let localhost = match (words.is_empty(), local.is_empty()) {
+        (false, true) => LocalhostNodePorts::LeftAlone,
+        (true, _) | (_, false) => LocalhostNodePorts::Answered,
+    };
+    let addresses = match others.as_slice() {
+        // What knocks on localhost is carried to an address of the node.
+        [] if !words.is_empty() => {
+            let message =
+                "--node-port-addresses: `localhost` needs an address of the node beside it";
+            return Err(unreadable(message)
+                .hint("as in `primary,localhost`, the default")
+                .into());
+        }
+        [] | ["primary"] => NodePortAddresses::Primary,
+        cidrs => NodePortAddresses::Within(
+            cidrs
+                .iter()
+                .map(|text| text.parse())
+                .collect::<Result<BTreeSet<IpNet>, _>>()
+                .map_err(|_| {
+                    let text = cidrs.join(",");
+                    unreadable(format!(
+                        "--node-port-addresses: {text:?} is neither `primary` nor CIDRs"
+                    ))
+                })?,
+        ),
+    };
+    Ok((addresses, localhost))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,5 +259,43 @@ mod tests {
             };
             assert_eq!(check(flags).is_ok(), good, "{name}");
         }
+    }
+
+    #[test]
+    fn node_ports_answer_where_the_flag_says() {
+        let check = |words: &[&str], expected: Option<(&[&str], LocalhostNodePorts)>| {
+            let flags = Flags {
+                node_port_addresses: words.iter().map(|word| (*word).to_owned()).collect(),
+                ..Flags::default()
+            };
+            let found = settle(flags, "laptop")
+                .ok()
+                .map(|settings| (settings.node_port_addresses, settings.localhost_node_ports));
+            let expected = expected.map(|(cidrs, localhost)| {
+                let addresses = match cidrs {
+                    ["primary"] => NodePortAddresses::Primary,
+                    cidrs => NodePortAddresses::Within(
+                        cidrs
+                            .iter()
+                            .map(|cidr| cidr.parse().expect("a CIDR"))
+                            .collect(),
+                    ),
+                };
+                (addresses, localhost)
+            });
+            assert_eq!(found, expected, "{words:?}");
+        };
+        let (answered, left_alone) = (LocalhostNodePorts::Answered, LocalhostNodePorts::LeftAlone);
+        check(&[], Some((&["primary"], answered)));
+        check(&["primary"], Some((&["primary"], left_alone)));
+        check(&["localhost", "primary"], Some((&["primary"], answered)));
+        check(
+            &["192.0.2.0/24", "localhost"],
+            Some((&["192.0.2.0/24"], answered)),
+        );
+        check(&["0.0.0.0/0"], Some((&["0.0.0.0/0"], left_alone)));
+        check(&["primary", "0.0.0.0/0"], None);
+        check(&["localhost"], None);
+        check(&["here"], None);
     }
 }

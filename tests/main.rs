@@ -14,6 +14,7 @@ mod flows;
 mod health;
 mod history;
 mod host;
+mod localhost;
 mod names;
 mod packets;
 mod pods;

@@ -10,6 +10,7 @@ pub mod dns;
 mod events;
 pub mod explain;
 mod health;
+mod localhost;
 mod metrics;
 mod netlink;
 pub mod nftables;
@@ -39,6 +40,18 @@ pub struct Config {
     pub node_name: String,
     /// Which of the node's addresses accept node ports.
     pub node_port_addresses: NodePortAddresses,
+    /// Whether they answer on localhost too.
+    pub localhost_node_ports: LocalhostNodePorts,
+}
+
+/// Whether node ports answer on 127.0.0.1 and ::1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocalhostNodePorts {
+    /// They do, for TCP and UDP.
+    #[default]
+    Answered,
+    /// Whoever listens there, it is not this proxy.
+    LeftAlone,
 }
 
 /// Why a proxy ended.
@@ -98,6 +111,15 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
                 occupied::run(states.clone(), recorder.clone(), shutdown.clone()),
                 events::run(client, node_name.clone(), happenings, shutdown.clone()),
             );
+            Ok(())
+        },
+        async {
+            match config.localhost_node_ports {
+                LocalhostNodePorts::Answered => {
+                    localhost::run(states.clone(), shutdown.clone()).await;
+                }
+                LocalhostNodePorts::LeftAlone => {}
+            }
             Ok(())
         },
         async {

@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, NodePortAddresses,
+    Config, LocalhostNodePorts, NodePortAddresses,
     own_netns::{run, sh},
 };
 
@@ -135,6 +135,7 @@ fn with_proxy<F: Future<Output = ()>>(test: impl FnOnce(Api, CancellationToken) 
             let config = Config {
                 node_name: "node-1".to_owned(),
                 node_port_addresses: NodePortAddresses::Primary,
+                localhost_node_ports: LocalhostNodePorts::LeftAlone,
             };
             let proxy = crate::run(api.client(), config, shutdown.clone());
             let test = test(api, shutdown.clone());
@@ -207,6 +208,7 @@ fn a_restart_adopts_and_teardown_removes_only_our_tables() {
         let config = Config {
             node_name: "node-1".to_owned(),
             node_port_addresses: NodePortAddresses::Primary,
+            localhost_node_ports: LocalhostNodePorts::LeftAlone,
         };
         let stop = CancellationToken::new();
         let again = crate::run(second.client(), config, stop.clone());

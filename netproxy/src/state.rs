@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use knarr_netproxy_plan::HealthCheck;
+use knarr_netproxy_plan::{HealthCheck, localhost::Doorsteps};
 
 use crate::{occupied::NodePorts, sync::Proxy};
 
@@ -21,6 +21,8 @@ pub struct Published {
     pub(crate) node_ports: Arc<NodePorts>,
     /// Whether load balancers should still choose this node.
     pub(crate) node_eligible: bool,
+    /// Node ports on localhost.
+    pub doorsteps: Arc<Doorsteps>,
 }
 
 impl Published {
@@ -30,6 +32,7 @@ impl Published {
             health_checks: proxy.plan().health_checks.clone(),
             node_ports: proxy.node_ports(),
             node_eligible: proxy.store.node_is_eligible(),
+            doorsteps: proxy.doorsteps(),
         }
     }
 }

@@ -12,6 +12,7 @@ use futures_util::{FutureExt, Stream, StreamExt, stream};
 use knarr_client::watch as watch_kind;
 use knarr_netproxy_plan::{
     Address, Changes, Family, FrontendKey, Plan, Planner, Protocol, Warning, diff,
+    localhost::{Doorsteps, concerns_doorsteps, doorsteps},
 };
 use kube::{Client, runtime::watcher};
 use tokio::{
@@ -51,6 +52,7 @@ pub(crate) struct Proxy {
     warnings: Vec<Warning>,
     resident: Resident,
     node_ports: Arc<NodePorts>,
+    doorsteps: Arc<Doorsteps>,
 }
 
 /// Who is told of each sync.
@@ -92,6 +94,7 @@ impl Proxy {
             warnings: Vec::new(),
             resident,
             node_ports: Arc::default(),
+            doorsteps: Arc::default(),
         }
     }
 
@@ -129,6 +132,7 @@ impl Proxy {
             Belief::Unknown => SyncKind::Full,
             Belief::Known => SyncKind::Partial,
         };
+        self.learn_doorsteps(&changes);
         let applied = match self.believed {
             Belief::Unknown => self.dataplane.sync(self.planner.plan()),
             Belief::Known if changes.is_empty() => Ok(Applied::default()),
@@ -204,6 +208,18 @@ impl Proxy {
 
     fn census(&self) -> Census {
         Census::of(self.plan(), self.dataplane.element_counts())
+    }
+
+    /// Collects the node ports on localhost anew where any may differ.
+    fn learn_doorsteps(&mut self, changes: &Changes) {
+        if concerns_doorsteps(changes) {
+            let node_ips = &self.planner.settings().node_ips;
+            self.doorsteps = Arc::new(doorsteps(self.planner.plan(), node_ips));
+        }
+    }
+
+    pub(crate) fn doorsteps(&self) -> Arc<Doorsteps> {
+        self.doorsteps.clone()
     }
 
     /// Names follow before packets do, so that a name never leads where no packet goes for longer than a sync.

@@ -9,6 +9,7 @@ pub mod dns;
 mod endpoint;
 mod frontend;
 mod key;
+pub mod localhost;
 mod planner;
 mod policy;
 #[cfg(test)]

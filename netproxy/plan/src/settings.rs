@@ -1,6 +1,9 @@
 //! What a planner knows besides Services: the cluster's ranges and this node.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
@@ -74,12 +77,70 @@ impl Settings {
                 .filter_map(|family| self.primary_ip(*family))
                 .map(IpNet::from)
                 .collect(),
-            NodePortAddresses::Within(ranges) => ranges.clone(),
+            NodePortAddresses::Within(ranges) => ranges
+                .iter()
+                .flat_map(|range| without_loopback(*range))
+                .collect(),
         };
         Ranges {
             cluster_cidrs: self.cluster_cidrs.clone(),
             service_cidrs: self.service_cidrs.clone(),
             node_port_addresses: within,
         }
+    }
+}
+
+/// What is left of a range without localhost, which packets can neither leave nor enter by other links.
+fn without_loopback(range: IpNet) -> Vec<IpNet> {
+    let loopback = match range {
+        IpNet::V4(_) => IpNet::new(Ipv4Addr::LOCALHOST.into(), 8),
+        IpNet::V6(_) => IpNet::new(Ipv6Addr::LOCALHOST.into(), 128),
+    };
+    let Ok(loopback) = loopback.map(|net| net.trunc()) else {
+        return vec![range];
+    };
+    if loopback.contains(&range) {
+        return Vec::new();
+    }
+    if !range.contains(&loopback) {
+        return vec![range];
+    }
+    let halves = range.subnets(range.prefix_len() + 1);
+    halves
+        .into_iter()
+        .flatten()
+        .flat_map(without_loopback)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_ports_are_never_rewritten_on_loopback() {
+        let check = |range: &str, expected: &[&str]| {
+            let left = without_loopback(range.parse().expect("a CIDR"));
+            let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+            assert_eq!(left, expected, "{range}");
+        };
+        check("192.0.2.0/24", &["192.0.2.0/24"]);
+        check("127.0.0.0/16", &[]);
+        check("::1/128", &[]);
+        check("126.0.0.0/7", &["126.0.0.0/8"]);
+        check(
+            "0.0.0.0/0",
+            &[
+                "0.0.0.0/2",
+                "64.0.0.0/3",
+                "96.0.0.0/4",
+                "112.0.0.0/5",
+                "120.0.0.0/6",
+                "124.0.0.0/7",
+                "126.0.0.0/8",
+                "128.0.0.0/1",
+            ],
+        );
+        assert_eq!(without_loopback("::/0".parse().expect("a CIDR")).len(), 128);
     }
 }
