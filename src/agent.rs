@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use kube::{Client, Config, config::AuthInfo};
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli,
-    join::{self, Credentials},
+    join::{self, Newcomer, Part},
     parts::{self, Parts},
     rundir,
     settings::Settings,
@@ -27,9 +25,13 @@ pub(crate) async fn run(
     let _held = rundir::hold(&settings)?;
     let node_ips = parts::node_ips(&settings).await?;
     let dir = settings.data_dir.join("agent");
-    let credentials =
-        join::credentials(&dir, &server, &token, &settings.node_name, &node_ips).await?;
-    let client = client(&server, &credentials)?;
+    let newcomer = Newcomer {
+        part: Part::Node,
+        name: &settings.node_name,
+        ips: &node_ips,
+    };
+    let credentials = join::credentials(&dir, &server, &token, newcomer).await?;
+    let client = join::client(&server, &credentials)?;
     let mut parts = Parts::new(CancellationToken::new());
     parts.start_node(client, &settings, node_ips, credentials);
     tracing::info!("node {} joined {server}", settings.node_name);
@@ -39,20 +41,4 @@ pub(crate) async fn run(
     };
     parts.stop(STOP_TIME_MAX).await;
     outcome
-}
-
-/// A client that shows the node's certificate and trusts only the cluster's CA.
-fn client(server: &str, credentials: &Credentials) -> Result<Client> {
-    let mut config = Config::new(server.parse().context("the server's URL")?);
-    let ca =
-        CertificateDer::from_pem_slice(credentials.ca.as_bytes()).context("the CA is not PEM")?;
-    config.root_cert = Some(vec![ca.to_vec()]);
-    let encode =
-        |text: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
-    config.auth_info = AuthInfo {
-        client_certificate_data: Some(encode(&credentials.client_certificate)),
-        client_key_data: Some(encode(&credentials.client_key).into()),
-        ..AuthInfo::default()
-    };
-    Ok(Client::try_from(config)?)
 }

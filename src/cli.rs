@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Server,
     /// Run the node agent and the netproxy of one node
     Agent(Join),
+    /// Own load-balancer IPs on a machine outside the cluster, and spread their connections over healthy nodes
+    Front(Join),
     /// Create or update the objects of manifests
     Apply(verbs::apply::Args),
     /// Print objects
@@ -48,7 +50,7 @@ pub(crate) enum Command {
     Explain(verbs::explain::Args),
     /// Print the health of each part
     Status,
-    /// Print the token that `knarr agent` joins with
+    /// Print the token that `knarr agent` and `knarr front` join with
     Token,
     /// Print a kubeconfig for administrators
     Kubeconfig,

@@ -1,4 +1,4 @@
-//! How a node gets its certificates: it proves the join token, checks the server's CA against it, and has two keys signed.
+//! How a machine gets its certificates: it proves the join token, checks the server's CA against it, and has keys signed.
 
 use std::{
     net::IpAddr,
@@ -16,26 +16,50 @@ use sha2::{Digest, Sha256};
 
 use crate::exit::{Code, Failure};
 
-/// What a node needs to speak to the server, and to be spoken to.
+/// What a machine needs to speak to the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Credentials {
     pub(crate) ca: String,
     pub(crate) client_certificate: String,
     pub(crate) client_key: String,
-    pub(crate) serving_certificate: String,
-    pub(crate) serving_key: String,
+    /// What a node needs to be spoken to.
+    pub(crate) serving: Option<Serving>,
+}
+
+/// What a node shows to the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Serving {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+/// What a machine joins as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Part {
+    Node,
+    Front,
+}
+
+/// Who joins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Newcomer<'a> {
+    pub(crate) part: Part,
+    pub(crate) name: &'a str,
+    pub(crate) ips: &'a [IpAddr],
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct JoinRequest<'a> {
+    part: Part,
     node_name: &'a str,
     #[serde(rename = "nodeIPs")]
     node_ips: &'a [IpAddr],
     #[serde(rename = "clientCSR")]
     client_csr: String,
-    #[serde(rename = "servingCSR")]
-    serving_csr: String,
+    #[serde(rename = "servingCSR", skip_serializing_if = "Option::is_none")]
+    serving_csr: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -43,7 +67,7 @@ struct JoinRequest<'a> {
 struct JoinAnswer {
     ca: String,
     client_certificate: String,
-    serving_certificate: String,
+    serving_certificate: Option<String>,
 }
 
 /// `K1<sha256 of the CA certificate>::<secret>`.
@@ -73,15 +97,16 @@ pub(crate) async fn credentials(
     dir: &Path,
     server: &str,
     token: &str,
-    name: &str,
-    ips: &[IpAddr],
+    newcomer: Newcomer<'_>,
 ) -> Result<Credentials> {
     let token = parse_token(token)?;
     let ca = trusted_ca(server, token.ca_sha256).await;
-    if let Some(kept) = load(dir).filter(|kept| ca.as_ref().map_or(true, |ca| *ca == kept.ca)) {
+    if let Some(kept) =
+        load(dir, newcomer.part).filter(|kept| ca.as_ref().map_or(true, |ca| *ca == kept.ca))
+    {
         return Ok(kept);
     }
-    let joined = join(server, &ca?, token.secret, name, ips).await?;
+    let joined = join(server, &ca?, token.secret, newcomer).await?;
     save(dir, &joined)?;
     Ok(joined)
 }
@@ -110,15 +135,13 @@ async fn trusted_ca(server: &str, expected_sha256: &str) -> Result<String> {
     .into())
 }
 
-async fn join(
-    server: &str,
-    ca: &str,
-    secret: &str,
-    name: &str,
-    ips: &[IpAddr],
-) -> Result<Credentials> {
+async fn join(server: &str, ca: &str, secret: &str, newcomer: Newcomer<'_>) -> Result<Credentials> {
+    let Newcomer { part, name, ips } = newcomer;
     let (client_key, client_csr) = key_and_csr(name)?;
-    let (serving_key, serving_csr) = key_and_csr(name)?;
+    let (serving_key, serving_csr) = match part {
+        Part::Node => key_and_csr(name).map(|(key, csr)| (Some(key), Some(csr)))?,
+        Part::Front => (None, None),
+    };
     let mut config = config_for(server)?;
     let der = CertificateDer::from_pem_slice(ca.as_bytes()).context("the CA is not PEM")?;
     config.root_cert = Some(vec![der.to_vec()]);
@@ -127,6 +150,7 @@ async fn join(
         ..AuthInfo::default()
     };
     let body = serde_json::to_vec(&JoinRequest {
+        part,
         node_name: name,
         node_ips: ips,
         client_csr,
@@ -140,9 +164,27 @@ async fn join(
         ca: answer.ca,
         client_certificate: answer.client_certificate,
         client_key,
-        serving_certificate: answer.serving_certificate,
-        serving_key,
+        serving: answer
+            .serving_certificate
+            .zip(serving_key)
+            .map(|(certificate, key)| Serving { certificate, key }),
     })
+}
+
+/// A client that shows the machine's certificate and trusts only the cluster's CA.
+pub(crate) fn client(server: &str, credentials: &Credentials) -> Result<Client> {
+    let mut config = Config::new(server.parse().context("the server's URL")?);
+    let ca =
+        CertificateDer::from_pem_slice(credentials.ca.as_bytes()).context("the CA is not PEM")?;
+    config.root_cert = Some(vec![ca.to_vec()]);
+    let encode =
+        |text: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
+    config.auth_info = AuthInfo {
+        client_certificate_data: Some(encode(&credentials.client_certificate)),
+        client_key_data: Some(encode(&credentials.client_key).into()),
+        ..AuthInfo::default()
+    };
+    Ok(Client::try_from(config)?)
 }
 
 /// A fresh key as PEM, and a request to have it signed; the server decides what the certificate says.
@@ -189,34 +231,28 @@ async fn send(
     };
     Err(Failure::new(
         Code::Failed,
-        format!("{server} refuses to let this node join: {said}"),
+        format!("{server} refuses to let this machine join: {said}"),
     )
     .hint(hint)
     .into())
 }
 
-const FILES: [&str; 5] = [
-    "ca.crt",
-    "client.crt",
-    "client.key",
-    "serving.crt",
-    "serving.key",
-];
+const FILES: [&str; 3] = ["ca.crt", "client.crt", "client.key"];
+const SERVING_FILES: [&str; 2] = ["serving.crt", "serving.key"];
 
-fn load(dir: &Path) -> Option<Credentials> {
-    let [
-        ca,
-        client_certificate,
-        client_key,
-        serving_certificate,
-        serving_key,
-    ] = FILES.map(|file| std::fs::read_to_string(dir.join(file)).ok());
-    Some(Credentials {
+fn load(dir: &Path, part: Part) -> Option<Credentials> {
+    let read = |file: &str| std::fs::read_to_string(dir.join(file)).ok();
+    let [ca, client_certificate, client_key] = FILES.map(read);
+    let [certificate, key] = SERVING_FILES.map(read);
+    let serving = certificate
+        .zip(key)
+        .map(|(certificate, key)| Serving { certificate, key });
+    let is_whole = part == Part::Front || serving.is_some();
+    is_whole.then_some(Credentials {
         ca: ca?,
         client_certificate: client_certificate?,
         client_key: client_key?,
-        serving_certificate: serving_certificate?,
-        serving_key: serving_key?,
+        serving,
     })
 }
 
@@ -225,21 +261,18 @@ fn save(dir: &Path, credentials: &Credentials) -> Result<()> {
         ca,
         client_certificate,
         client_key,
-        serving_certificate,
-        serving_key,
+        serving,
     } = credentials;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)?;
-    let texts = [
-        ca,
-        client_certificate,
-        client_key,
-        serving_certificate,
-        serving_key,
-    ];
-    for (file, text) in FILES.iter().zip(texts) {
+    let texts = [ca, client_certificate, client_key];
+    let serving = serving.iter().flat_map(|serving| {
+        let Serving { certificate, key } = serving;
+        SERVING_FILES.into_iter().zip([certificate, key])
+    });
+    for (file, text) in FILES.into_iter().zip(texts).chain(serving) {
         write_private(&dir.join(file), text)?;
     }
     Ok(())

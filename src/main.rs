@@ -6,6 +6,7 @@ mod client;
 mod cluster;
 mod echo;
 mod exit;
+mod front;
 mod host;
 mod join;
 mod parts;
@@ -54,6 +55,7 @@ async fn dispatch(command: Command, settings: Settings) -> Result<ExitCode> {
         Command::Up(args) => up::run(args, settings, on_signal()?).await.map(done),
         Command::Server => server::run(settings, on_signal()?).await.map(done),
         Command::Agent(args) => agent::run(args, settings, on_signal()?).await.map(done),
+        Command::Front(args) => front::run(args, settings, on_signal()?).await.map(done),
         Command::Apply(args) => verbs::apply::run(args, &settings).await.map(done),
         Command::Get(args) => verbs::get::run(args, &settings).await.map(done),
         Command::Delete(args) => verbs::delete::run(args, &settings).await.map(done),

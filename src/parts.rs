@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     exit::{Code, Failure},
     host,
-    join::Credentials,
+    join::{Credentials, Serving},
     ranges::Ranges,
     settings::Settings,
 };
@@ -166,8 +166,10 @@ impl Api {
             ca: authority.pem().to_owned(),
             client_certificate: client.certificate,
             client_key: client.key,
-            serving_certificate: serving.certificate,
-            serving_key: serving.key,
+            serving: Some(Serving {
+                certificate: serving.certificate,
+                key: serving.key,
+            }),
         })
     }
 }
@@ -216,10 +218,12 @@ impl Parts {
             run_dir: settings.run_dir.clone(),
             data_dir: settings.data_dir.clone(),
             port: AGENT_PORT,
-            serving: Some(knarr_nodeagent::ServingIdentity {
-                certificate: credentials.serving_certificate,
-                key: credentials.serving_key,
-                client_ca: credentials.ca,
+            serving: credentials.serving.map(|Serving { certificate, key }| {
+                knarr_nodeagent::ServingIdentity {
+                    certificate,
+                    key,
+                    client_ca: credentials.ca,
+                }
             }),
         };
         let proxy = knarr_netproxy::Config {
@@ -235,6 +239,15 @@ impl Parts {
             "netproxy",
             knarr_netproxy::run(client, proxy, self.stop.clone()),
         );
+    }
+
+    /// The front, as an ordinary client.
+    pub(crate) fn start_front(&mut self, client: Client, settings: &Settings) {
+        let front = knarr_netproxy::front::Config {
+            name: settings.node_name.clone(),
+        };
+        let stop = self.stop.clone();
+        self.start("front", knarr_netproxy::front::run(client, front, stop));
     }
 
     fn start<E>(

@@ -1,4 +1,4 @@
-//! How a machine becomes a node: the CA's certificate for anybody, certificates for who holds the join token.
+//! How a machine becomes a node or a front: the CA's certificate for anybody, certificates for who holds the join token.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -28,21 +28,37 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Request {
+    #[serde(default)]
+    part: Part,
     node_name: String,
     #[serde(rename = "nodeIPs")]
     node_ips: Vec<IpAddr>,
     #[serde(rename = "clientCSR")]
     client_csr: String,
     #[serde(rename = "servingCSR")]
-    serving_csr: String,
+    serving_csr: Option<String>,
 }
+
+/// What the machine will run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Part {
+    #[default]
+    Node,
+    /// Reads what it forwards to, and serves nobody.
+    Front,
+}
+
+/// Every front belongs to it, and its roles say what fronts may do.
+pub(crate) const FRONTS: &str = "knarr:fronts";
 
 /// What it gets, all PEM.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Admission {
     client_certificate: String,
-    serving_certificate: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serving_certificate: Option<String>,
     ca: String,
 }
 
@@ -78,7 +94,7 @@ async fn join(
     let user = user.map_or_else(User::anonymous, |extension| extension.0);
     let is_own = node_of(&user) == Some(request.node_name.as_str());
     let now = jiff::Timestamp::now();
-    if !is_own && is_held(&state.store, &request.node_name, now) {
+    if request.part == Part::Node && !is_own && is_held(&state.store, &request.node_name, now) {
         let text = format!(
             "another machine is node {:?} and alive: choose another --node-name, \
              or wait until its lease has run out",
@@ -109,19 +125,28 @@ fn is_held(store: &Store, node: &str, now: jiff::Timestamp) -> bool {
 
 fn admit(state: &State, request: &Request) -> Result<Admission, pki::Error> {
     let authority = &state.pki.authority;
-    let client = Role::Client {
-        user: format!("system:node:{}", request.node_name),
-        groups: vec!["system:nodes".into()],
+    let name = &request.node_name;
+    let (user, group) = match request.part {
+        Part::Node => (format!("system:node:{name}"), "system:nodes"),
+        Part::Front => (format!("knarr:front:{name}"), FRONTS),
     };
-    let mut names = vec![request.node_name.clone(), "localhost".into()];
-    names.extend(request.node_ips.iter().map(IpAddr::to_string));
-    let serving = Role::NodeServer {
-        node: request.node_name.clone(),
-        names,
+    let client = Role::Client {
+        user,
+        groups: vec![group.into()],
+    };
+    let serving = request
+        .serving_csr
+        .as_ref()
+        .filter(|_| request.part == Part::Node);
+    let sign_serving = |csr: &String| {
+        let mut names = vec![name.clone(), "localhost".into()];
+        names.extend(request.node_ips.iter().map(IpAddr::to_string));
+        let node = name.clone();
+        authority.sign(csr, &Role::NodeServer { node, names })
     };
     Ok(Admission {
         client_certificate: authority.sign(&request.client_csr, &client)?,
-        serving_certificate: authority.sign(&request.serving_csr, &serving)?,
+        serving_certificate: serving.map(sign_serving).transpose()?,
         ca: authority.pem().to_owned(),
     })
 }

@@ -85,6 +85,20 @@ impl<K: Serialize> Api<K> {
         let body = serde_json::to_vec(object).map_err(Error::SerdeError)?;
         ask(&self.client, self.path.create(params, body)).await
     }
+
+    /// Stores an object in place of the one that it was made from, and answers with what was stored.
+    ///
+    /// # Errors
+    /// As every request; also when somebody else changed the object meanwhile.
+    pub async fn replace(
+        &self,
+        name: &str,
+        params: &PostParams,
+        object: &K,
+    ) -> Result<Value, Error> {
+        let body = serde_json::to_vec(object).map_err(Error::SerdeError)?;
+        ask(&self.client, self.path.replace(name, params, body)).await
+    }
 }
 
 impl<K> Api<K> {

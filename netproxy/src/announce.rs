@@ -5,8 +5,10 @@
 
 mod election;
 mod filter;
+mod fronts;
 mod links;
 mod socket;
+mod vigil;
 mod wire;
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
@@ -14,7 +16,8 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use self::{election::elect, socket::Error};
+pub use self::{election::rank, socket::Error, vigil::Claims};
+pub(crate) use self::{fronts::run as follow_fronts, vigil::run as keep_vigil};
 use self::{
     links::Link,
     socket::Ears,

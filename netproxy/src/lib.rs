@@ -1,7 +1,7 @@
 //! The post office: turns Services into rewritten packets on this node.
 //!
 //! Owns the nftables tables `knarr`, conntrack entries of Services, and announcements of
-//! load-balancer IPs. Never touches links, routes or pods.
+//! load-balancer IPs. Never touches links, routes or pods, but for the one link of a front.
 
 pub mod announce;
 mod census;
@@ -9,6 +9,7 @@ mod conntrack;
 pub mod dns;
 mod events;
 pub mod explain;
+pub mod front;
 mod health;
 mod localhost;
 mod metrics;
@@ -17,13 +18,14 @@ pub mod nftables;
 mod occupied;
 #[cfg(test)]
 mod own_netns;
+mod peer;
 #[cfg(test)]
 mod run_test;
 mod state;
 mod store;
 mod sync;
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc};
 
 use kube::Client;
 use tokio::{sync::watch, task::JoinError};
@@ -95,11 +97,11 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         vitals,
         recorder: recorder.clone(),
     };
-    let (announced, mine) = watch::channel(std::collections::BTreeSet::new());
+    let (announced, mine) = watch::channel(BTreeSet::new());
+    let (present, fronts) = watch::channel(false);
     tokio::try_join!(
         sync::run(client.clone(), proxy, reports, questions, shutdown.clone()),
         async { Ok(announce::run(mine, shutdown.clone()).await?) },
-        hand_on(states.clone(), announced, shutdown.clone()),
         async {
             tokio::join!(
                 health::run(
@@ -108,6 +110,8 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
                     recorder.clone(),
                     shutdown.clone()
                 ),
+                announce::follow_fronts(client.clone(), present, shutdown.clone()),
+                announce::keep_vigil(states.clone(), fronts, announced, shutdown.clone()),
                 occupied::run(states.clone(), recorder.clone(), shutdown.clone()),
                 events::run(client, node_name.clone(), happenings, shutdown.clone()),
             );
@@ -130,30 +134,12 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     Ok(())
 }
 
-/// Tells the announcer of each change of its IPs.
-async fn hand_on(
-    mut states: watch::Receiver<Arc<Published>>,
-    announced: watch::Sender<std::collections::BTreeSet<std::net::IpAddr>>,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            changed = states.changed() => if changed.is_err() { return Ok(()) },
-        }
-        let wanted = states.borrow_and_update().announced.clone();
-        announced.send_if_modified(|mine| {
-            let differs = *mine != wanted;
-            *mine = wanted;
-            differs
-        });
-    }
-}
-
 /// Removes what the proxy put on the host, and only that.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub async fn teardown() -> Result<(), Error> {
-    Ok(tokio::task::spawn_blocking(|| nftables::Nftables::open()?.remove()).await??)
+    let front = front::teardown().await;
+    let tables = tokio::task::spawn_blocking(|| nftables::Nftables::open()?.remove()).await?;
+    tables.map_err(Error::from).and(front)
 }

@@ -1,20 +1,16 @@
 //! What the rest of the proxy learns of each sync.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use knarr_netproxy_plan::{HealthCheck, localhost::Doorsteps};
 
-use crate::{occupied::NodePorts, sync::Proxy};
+use crate::{announce::Claims, occupied::NodePorts, sync::Proxy};
 
 /// One sync, as others see it.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
-    /// Load-balancer IPs that this node announces.
-    pub announced: BTreeSet<IpAddr>,
+    /// Load-balancer IPs that this node may have to announce.
+    pub claims: Claims,
     /// Health-check node ports.
     pub health_checks: BTreeMap<u16, HealthCheck>,
     /// Node ports.
@@ -28,7 +24,7 @@ pub struct Published {
 impl Published {
     pub(crate) fn of(proxy: &Proxy) -> Self {
         Self {
-            announced: proxy.announced(),
+            claims: proxy.claims(),
             health_checks: proxy.plan().health_checks.clone(),
             node_ports: proxy.node_ports(),
             node_eligible: proxy.store.node_is_eligible(),

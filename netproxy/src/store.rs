@@ -18,7 +18,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use knarr_netproxy_plan::{NodePortAddresses, Planner, ServiceKey, Settings, dns::Zone};
+use knarr_netproxy_plan::{FrontNode, NodePortAddresses, Planner, ServiceKey, Settings, dns::Zone};
 use kube::runtime::watcher;
 
 use crate::metrics::Heard;
@@ -51,10 +51,10 @@ pub(crate) enum Event {
 
 /// A place for objects of one kind, replaced as a whole after a new list.
 #[derive(Debug)]
-struct Shelf<K, V> {
-    now: BTreeMap<K, V>,
+pub(crate) struct Shelf<K, V> {
+    pub(crate) now: BTreeMap<K, V>,
     listing: Option<BTreeMap<K, V>>,
-    synced: bool,
+    pub(crate) synced: bool,
 }
 
 impl<K, V> Default for Shelf<K, V> {
@@ -69,7 +69,7 @@ impl<K, V> Default for Shelf<K, V> {
 
 impl<K: Ord + Clone, V> Shelf<K, V> {
     /// Takes one event, and hands the key of everything that may differ to `touched`.
-    fn take<O>(
+    pub(crate) fn take<O>(
         &mut self,
         event: watcher::Event<O>,
         read: impl Fn(O) -> Option<(K, V)>,
@@ -356,6 +356,12 @@ impl Store {
             .filter(|(_, node)| may_announce(node))
             .map(|(name, _)| name.as_str())
     }
+
+    /// The primary address of a node.
+    pub(crate) fn node_address(&self, name: &str) -> Option<IpAddr> {
+        let node = FrontNode::read(self.nodes.now.get(name)?);
+        node.addresses.first().copied()
+    }
 }
 
 /// The Service that every cluster calls its DNS by.
@@ -379,19 +385,21 @@ fn may_announce(node: &Node) -> bool {
 }
 
 /// Drops what a proxy never reads.
-fn trim(metadata: &mut ObjectMeta) {
+pub(crate) fn trim(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     metadata.annotations = None;
 }
 
-fn key(metadata: &ObjectMeta) -> Option<ServiceKey> {
+pub(crate) fn key(metadata: &ObjectMeta) -> Option<ServiceKey> {
     Some(ServiceKey::new(
         metadata.namespace.clone()?,
         metadata.name.clone()?,
     ))
 }
 
-fn read_slice(mut slice: EndpointSlice) -> Option<((ServiceKey, String), Arc<EndpointSlice>)> {
+pub(crate) fn read_slice(
+    mut slice: EndpointSlice,
+) -> Option<((ServiceKey, String), Arc<EndpointSlice>)> {
     trim(&mut slice.metadata);
     for endpoint in slice.endpoints.iter_mut().flatten() {
         endpoint.target_ref = None;

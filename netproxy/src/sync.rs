@@ -1,9 +1,7 @@
 //! Observe, plan, apply, run: follows the API and keeps the kernel's tables true.
 
 use std::{
-    collections::BTreeSet,
     io, mem,
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -22,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    announce,
+    announce::{self, Claims},
     census::{Census, Questions},
     conntrack::{self, Question},
     dns::resident::Resident,
@@ -234,18 +232,16 @@ impl Proxy {
         }
     }
 
-    /// The load-balancer IPs that this node announces.
-    pub(crate) fn announced(&self) -> BTreeSet<IpAddr> {
+    /// The load-balancer IPs that this node may have to announce.
+    pub(crate) fn claims(&self) -> Claims {
         let ready: Vec<&str> = self.store.ready_nodes().collect();
+        let ips = self.plan().load_balancer_ips.iter();
+        let ranked = ips.map(|(ip, announced)| {
+            let nodes = announce::rank(*ip, announced, ready.iter().copied());
+            (*ip, nodes)
+        });
         let own = self.planner.settings().node_name.as_str();
-        let mine = self
-            .plan()
-            .load_balancer_ips
-            .iter()
-            .filter(|(ip, announced)| {
-                announce::elect(**ip, announced, ready.iter().copied()) == Some(own)
-            });
-        mine.map(|(ip, _)| *ip).collect()
+        Claims::new(own, ranked, |node| self.store.node_address(node))
     }
 }
 
@@ -278,7 +274,7 @@ fn events(client: &Client) -> impl Stream<Item = Event> + Send + use<> {
     ])
 }
 
-fn good<T>(
+pub(crate) fn good<T>(
     stream: impl Stream<Item = watcher::Result<T>>,
     complain: impl Fn(&watcher::Error),
 ) -> impl Stream<Item = T> {

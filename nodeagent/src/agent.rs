@@ -5,6 +5,8 @@ mod forwarding;
 mod pods;
 mod wires;
 
+pub use forwarding::forward_packets;
+
 use std::fs;
 use std::io;
 use std::net::IpAddr;

@@ -23,5 +23,5 @@ mod spdy;
 mod sysctl;
 mod teardown;
 
-pub use agent::{Config, Error, ServingIdentity, run};
+pub use agent::{Config, Error, ServingIdentity, forward_packets, run};
 pub use teardown::{Error as TeardownError, teardown};

@@ -2,6 +2,7 @@
 
 pub(crate) mod family;
 pub(crate) mod netns;
+pub(crate) mod outage;
 pub(crate) mod probe;
 pub(crate) mod wait;
 pub(crate) mod world;

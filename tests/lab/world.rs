@@ -68,6 +68,8 @@ fn ip_of(family: Family) -> &'static str {
 pub(crate) struct World {
     stack: Stack,
     pub(crate) nodes: Vec<Node>,
+    /// Machines on the nodes' link that are no nodes.
+    pub(crate) fronts: Vec<Node>,
     pub(crate) client: Netns,
     pub(crate) router: Netns,
     scratch: PathBuf,
@@ -112,11 +114,12 @@ impl World {
             client.sh(&format!("{ip} route add default via {gateway}"));
         }
         let nodes = (1..=node_count)
-            .map(|number| Node::new(stack, number, &router, &scratch))
+            .map(|number| Node::new(stack, &format!("node-{number}"), number, &router, &scratch))
             .collect();
         World {
             stack,
             nodes,
+            fronts: Vec::new(),
             client,
             router,
             scratch,
@@ -162,9 +165,27 @@ impl World {
 
     /// Starts, or starts again, what a node beside the first runs.
     pub(crate) fn start_agent(&mut self, index: usize) {
+        let [server, token] = self.server_and_token();
+        self.nodes[index].start(&["agent", "--server", &server, "--token", &token]);
+    }
+
+    /// Adds a machine on the nodes' link; nothing runs on it yet.
+    pub(crate) fn add_front(&mut self) {
+        let number = self.fronts.len() + 1;
+        let name = format!("front-{number}");
+        let front = Node::new(self.stack, &name, 10 + number, &self.router, &self.scratch);
+        self.fronts.push(front);
+    }
+
+    pub(crate) fn start_front(&mut self, index: usize) {
+        let [server, token] = self.server_and_token();
+        self.fronts[index].start(&["front", "--server", &server, "--token", &token]);
+    }
+
+    fn server_and_token(&self) -> [String; 2] {
         let token = self.nodes[0].knarr(&["token"]);
         let server = format!("https://{}", SocketAddr::new(self.nodes[0].address(), 6443));
-        self.nodes[index].start(&["agent", "--server", &server, "--token", token.trim()]);
+        [server, token.trim().to_owned()]
     }
 
     pub(crate) fn wait_for_api(&self) {
@@ -307,18 +328,18 @@ impl World {
     }
 
     pub(crate) fn logs(&self) -> String {
-        self.nodes
-            .iter()
+        let machines = self.nodes.iter().chain(&self.fronts);
+        machines
             .map(|node| format!("--- {}\n{}", node.netns.name, node.log_tail()))
             .collect()
     }
 }
 
 impl Node {
-    fn new(stack: Stack, number: usize, router: &Netns, scratch: &Path) -> Self {
-        let netns = Netns::new(&format!("node-{number}"));
-        router.cable(&format!("to-node-{number}"), &netns, "eth0");
-        router.sh(&format!("ip link set to-node-{number} master lan"));
+    fn new(stack: Stack, name: &str, number: usize, router: &Netns, scratch: &Path) -> Self {
+        let netns = Netns::new(name);
+        router.cable(&format!("to-{name}"), &netns, "eth0");
+        router.sh(&format!("ip link set to-{name} master lan"));
         for family in stack.families() {
             let (ip, gateway) = (ip_of(*family), in_family(*family, "10.77.0.1"));
             let own = net_in_family(*family, &v4_of_node(number));
@@ -338,6 +359,15 @@ impl Node {
 
     fn address(&self) -> IpAddr {
         self.ip.parse().expect("an address")
+    }
+
+    /// The address of its link, as neighbours see it.
+    pub(crate) fn mac(&self) -> String {
+        let link = self.netns.sh("ip -o link show dev eth0");
+        let mut words = link
+            .split_whitespace()
+            .skip_while(|word| *word != "link/ether");
+        words.nth(1).expect("an Ethernet link").to_owned()
     }
 
     /// Its address on the nodes' link, in a family that the lab has.
@@ -444,7 +474,8 @@ impl Node {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for node in self.nodes.iter_mut().rev() {
+        let machines = self.nodes.iter_mut().chain(&mut self.fronts);
+        for node in machines.rev() {
             node.stop(Signal::SIGTERM);
             let down = node.try_knarr(&["down"]);
             if !down.status.success() && !std::thread::panicking() {

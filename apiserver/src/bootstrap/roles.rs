@@ -4,6 +4,7 @@ use knarr_api::kinds::rbac::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BIND
 use serde_json::{Value, json};
 
 use super::{Keep, Wanted};
+use crate::join::FRONTS;
 
 const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
@@ -106,7 +107,7 @@ pub(super) fn objects() -> Vec<Wanted> {
     let mut objects = users_roles();
     objects.extend(system_roles());
     objects.extend(bindings());
-    objects.extend(settings());
+    objects.extend(shared());
     objects
 }
 
@@ -168,6 +169,7 @@ fn system_roles() -> Vec<Wanted> {
         system("service-account-issuer-discovery", paths(&[openid])),
         system("node", node_rules().into()),
         system("node-proxier", proxy_rules().into()),
+        cluster_role("knarr:front", None, front_rules().into()),
     ]
 }
 
@@ -205,6 +207,17 @@ fn proxy_rules() -> Vec<Value> {
         ],
         READ,
     );
+    all.extend(rules(EVENTS, &["create", "patch", "update"]));
+    all
+}
+
+/// What a front follows.
+fn front_rules() -> Vec<Value> {
+    let followed = [
+        ("", &["nodes", "services"][..]),
+        ("discovery.k8s.io", &["endpointslices"]),
+    ];
+    let mut all = rules(&followed, READ);
     all.extend(rules(EVENTS, &["create", "patch", "update"]));
     all
 }
@@ -256,6 +269,7 @@ fn bindings() -> Vec<Wanted> {
         ("system:basic-user", group("system:authenticated")),
         ("system:discovery", group("system:authenticated")),
         ("system:monitoring", group("system:monitoring")),
+        ("knarr:front", group(FRONTS)),
         ("system:node", Value::Null),
         ("system:node-proxier", proxies),
         ("system:public-info-viewer", everybody),
@@ -272,26 +286,42 @@ fn bindings() -> Vec<Wanted> {
     .into()
 }
 
-/// Every node reads the cluster's settings.
-fn settings() -> [Wanted; 2] {
-    let name = "knarr:settings";
-    let mut metadata = metadata(name);
-    metadata["namespace"] = "kube-system".into();
-    let rule = json!({ "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["knarr"], "verbs": READ });
-    let role = json!({ "metadata": metadata, "rules": [rule] });
-    let nodes = json!([subject("Group", "system:nodes")]);
-    [
-        Wanted {
-            kind: &ROLE,
-            keep: Keep::WithMore("rules"),
-            object: role,
-        },
-        Wanted {
-            kind: &ROLE_BINDING,
-            keep: Keep::WithMore("subjects"),
-            object: binding(metadata, "Role", name, nodes),
-        },
-    ]
+/// Every node reads the cluster's settings and sees whether a front announces; fronts settle which of them does.
+fn shared() -> Vec<Wanted> {
+    let core = |resources: &[&str], name: &str, verbs: &[&str]| json!({ "apiGroups": [""], "resources": resources, "resourceNames": [name], "verbs": verbs });
+    let lease = |verbs: &[&str]| json!({ "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["knarr-front"], "verbs": verbs });
+    let create = json!({ "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"] });
+    let table = [
+        (
+            "knarr:settings",
+            "system:nodes",
+            json!([core(&["configmaps"], "knarr", READ), lease(READ)]),
+        ),
+        (
+            "knarr:front",
+            FRONTS,
+            json!([lease(&["get", "patch", "update"]), create]),
+        ),
+    ];
+    let objects = table.map(|(name, group, rules)| {
+        let mut metadata = metadata(name);
+        metadata["namespace"] = "kube-system".into();
+        let role = json!({ "metadata": metadata, "rules": rules });
+        let subjects = json!([subject("Group", group)]);
+        [
+            Wanted {
+                kind: &ROLE,
+                keep: Keep::WithMore("rules"),
+                object: role,
+            },
+            Wanted {
+                kind: &ROLE_BINDING,
+                keep: Keep::WithMore("subjects"),
+                object: binding(metadata, "Role", name, subjects),
+            },
+        ]
+    });
+    objects.into_iter().flatten().collect()
 }
 
 fn binding(metadata: Value, kind: &str, role: &str, subjects: Value) -> Value {

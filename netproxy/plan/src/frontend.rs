@@ -104,6 +104,8 @@ pub enum Masquerade {
     Always,
     /// For this node's own processes only; other clients keep their address.
     NodeSources,
+    /// For sources that backends answer without this machine; others keep their address.
+    NearSources,
 }
 
 /// An endpoint that may reach itself through a Service on this node.

@@ -7,6 +7,7 @@ mod changes;
 mod check;
 pub mod dns;
 mod endpoint;
+mod front;
 mod frontend;
 mod key;
 pub mod localhost;
@@ -21,6 +22,10 @@ mod warning;
 pub use changes::{Change, Changes, diff};
 pub use check::{Flaw, check};
 pub use endpoint::{Endpoint, Joined, Place, State, join};
+pub use front::{
+    FrontNode, FrontNotice, FrontPlan, FrontSnapshot, PROXY_HEALTH_PORT, Standing, front_checks,
+    plan_front,
+};
 pub use frontend::{
     Affinity, AffinityKey, Announced, Answer, Frontend, FrontendKind, Hairpin, HealthCheck,
     Masquerade, Plan, Policy, Ranges,

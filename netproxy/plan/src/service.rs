@@ -174,16 +174,16 @@ fn affinity(
 }
 
 /// What a Service's object says about all its ports.
-struct Facts {
-    key: Arc<ServiceKey>,
+pub(crate) struct Facts {
+    pub(crate) key: Arc<ServiceKey>,
     cluster_ips: Vec<IpAddr>,
     external_ips: Vec<IpAddr>,
     load_balancer_ips: Vec<IpAddr>,
     internal: Policy,
-    external: Policy,
-    affinity_seconds: Option<u32>,
-    allowed_sources: BTreeMap<Family, Arc<[IpNet]>>,
-    health_check_port: Option<u16>,
+    pub(crate) external: Policy,
+    pub(crate) affinity_seconds: Option<u32>,
+    pub(crate) allowed_sources: BTreeMap<Family, Arc<[IpNet]>>,
+    pub(crate) health_check_port: Option<u16>,
     announcing: Announcing,
 }
 
@@ -198,7 +198,7 @@ enum Announcing {
 
 impl Facts {
     /// Nothing for Services that no proxy serves: headless, ExternalName, or another proxy's.
-    fn read(
+    pub(crate) fn read(
         settings: &Settings,
         key: &Arc<ServiceKey>,
         service: &core::Service,
@@ -348,10 +348,15 @@ impl Facts {
         ))
     }
 
-    fn announced(&self, joined: &crate::endpoint::Joined) -> BTreeMap<IpAddr, Announced> {
-        if self.announcing == Announcing::Theirs {
-            return BTreeMap::new();
+    /// The load-balancer IPs that knarr itself tells the link about.
+    pub(crate) fn owned_ips(&self) -> &[IpAddr] {
+        match self.announcing {
+            Announcing::Ours => &self.load_balancer_ips,
+            Announcing::Theirs => &[],
         }
+    }
+
+    fn announced(&self, joined: &crate::endpoint::Joined) -> BTreeMap<IpAddr, Announced> {
         let ready = joined
             .values()
             .flatten()
@@ -362,7 +367,7 @@ impl Facts {
             service: self.key.clone(),
             nodes,
         };
-        self.load_balancer_ips
+        self.owned_ips()
             .iter()
             .map(|address| (*address, announced.clone()))
             .collect()

@@ -1,26 +1,25 @@
 //! Which node announces an IP: every node computes the same answer from what the API says.
 
-use std::net::IpAddr;
+use std::{cmp::Reverse, net::IpAddr};
 
 use knarr_netproxy_plan::Announced;
 
-/// The node with the highest score among those that may; removing any other node moves nothing (rendezvous hashing).
+/// The nodes that may announce an IP, the best first; removing any other node moves nothing (rendezvous hashing).
 #[must_use]
-pub fn elect<'a>(
+pub fn rank<'a>(
     ip: IpAddr,
     announced: &Announced,
     ready_nodes: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+) -> Vec<&'a str> {
     let may = |node: &&str| {
         announced
             .nodes
             .as_ref()
             .is_none_or(|nodes| nodes.contains(*node))
     };
-    ready_nodes
-        .into_iter()
-        .filter(may)
-        .max_by_key(|node| (score(ip, node), *node))
+    let mut nodes: Vec<&str> = ready_nodes.into_iter().filter(may).collect();
+    nodes.sort_by_key(|node| Reverse((score(ip, node), *node)));
+    nodes
 }
 
 /// FNV-1a with a final mix: stable across builds and machines, which `std`'s hasher is not.
@@ -53,6 +52,14 @@ mod tests {
             service: Arc::new(ServiceKey::new("default", "web")),
             nodes,
         }
+    }
+
+    fn elect<'a>(
+        ip: IpAddr,
+        announced: &Announced,
+        nodes: impl IntoIterator<Item = &'a str>,
+    ) -> Option<&'a str> {
+        rank(ip, announced, nodes).first().copied()
     }
 
     fn ip(last: u8) -> IpAddr {

@@ -61,10 +61,11 @@ impl Target {
             return None;
         };
         let masks = match (frontend.masquerade, way) {
-            (Masquerade::OutsideSources, _) | (Masquerade::NodeSources, Policy::Local) => {
-                Masks::Nobody
+            (Masquerade::OutsideSources, _)
+            | (Masquerade::NodeSources | Masquerade::NearSources, Policy::Local) => Masks::Nobody,
+            (Masquerade::Always, _) | (Masquerade::NearSources, Policy::Cluster) => {
+                Masks::Everybody
             }
-            (Masquerade::Always, _) => Masks::Everybody,
             (Masquerade::NodeSources, Policy::Cluster) => Masks::Node,
         };
         let node_port = frontend.kind == FrontendKind::NodePort;

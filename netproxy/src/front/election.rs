@@ -1,0 +1,127 @@
+//! Who of several fronts leads, as one of them sees it. Pure: the time comes in as an argument.
+
+use std::time::{Duration, Instant};
+
+/// How often a leader renews its Lease and the others look at it.
+pub(super) const TICK: Duration = Duration::from_millis(300);
+/// A Lease that has not changed for so long is nobody's; clocks of two machines are never compared.
+pub(super) const EXPIRY: Duration = Duration::from_millis(900);
+
+/// The Lease as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Empty when it was given up.
+    pub(super) holder: String,
+    /// Another after every renewal.
+    pub(super) revision: String,
+}
+
+/// What to do about the Lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is ours already.
+    Keep,
+    /// It is nobody's.
+    Take,
+    /// It is another's.
+    Wait,
+}
+
+/// What one front remembers of the Lease.
+#[derive(Clone, Debug)]
+pub(super) struct Election {
+    identity: String,
+    /// The revision last seen, nothing for no Lease, and since when.
+    seen: Option<(Option<String>, Instant)>,
+}
+
+impl Election {
+    pub(super) fn new(identity: String) -> Self {
+        Self {
+            identity,
+            seen: None,
+        }
+    }
+
+    /// Judges the Lease as it was just found.
+    pub(super) fn step(&mut self, found: Option<&Held>, now: Instant) -> Step {
+        match found {
+            Some(held) if held.holder == self.identity => return Step::Keep,
+            Some(held) if held.holder.is_empty() => return Step::Take,
+            Some(_) | None => {}
+        }
+        let revision = found.map(|held| held.revision.clone());
+        match &self.seen {
+            Some((seen, since)) if *seen == revision => {
+                if now.duration_since(*since) >= EXPIRY {
+                    Step::Take
+                } else {
+                    Step::Wait
+                }
+            }
+            Some(_) | None => {
+                self.seen = Some((revision, now));
+                Step::Wait
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each sighting is a time in milliseconds and the Lease then.
+    fn check(sightings: &[(u64, Option<(&str, &str)>)], expected: &[Step]) {
+        let (start, mut election) = (Instant::now(), Election::new("me".to_owned()));
+        let steps: Vec<Step> = sightings
+            .iter()
+            .map(|(at_ms, lease)| {
+                let held = lease.map(|(holder, revision)| Held {
+                    holder: holder.to_owned(),
+                    revision: revision.to_owned(),
+                });
+                election.step(held.as_ref(), start + Duration::from_millis(*at_ms))
+            })
+            .collect();
+        assert_eq!(steps, expected);
+    }
+
+    #[test]
+    fn a_lease_that_is_renewed_is_left_alone() {
+        let renewed = [
+            (0, Some(("other", "1"))),
+            (800, Some(("other", "2"))),
+            (1600, Some(("other", "3"))),
+        ];
+        check(&renewed, &[Step::Wait, Step::Wait, Step::Wait]);
+    }
+
+    #[test]
+    fn a_lease_that_nobody_renews_is_taken() {
+        let stale = [
+            (0, Some(("other", "1"))),
+            (899, Some(("other", "1"))),
+            (900, Some(("other", "1"))),
+        ];
+        check(&stale, &[Step::Wait, Step::Wait, Step::Take]);
+    }
+
+    #[test]
+    fn a_lease_given_up_is_taken_at_once() {
+        check(&[(0, Some(("", "1")))], &[Step::Take]);
+        check(&[(0, Some(("me", "1")))], &[Step::Keep]);
+    }
+
+    #[test]
+    fn a_missing_lease_gives_its_holder_time_to_renew() {
+        let lost = [(0, Some(("other", "7"))), (300, None), (1200, None)];
+        check(&lost, &[Step::Wait, Step::Wait, Step::Take]);
+        let back = [
+            (0, None),
+            (600, Some(("other", "1"))),
+            (900, Some(("other", "2"))),
+        ];
+        check(&back, &[Step::Wait, Step::Wait, Step::Wait]);
+    }
+}
