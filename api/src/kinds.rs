@@ -116,6 +116,7 @@ pub struct Strategy {
     pub validate_update: fn(new: &Value, old: &Value) -> Vec<field::Error>,
     /// What this kind's own update validation checks of metadata, on top of what is checked for all kinds.
     pub metadata_checks: &'static [MetadataCheck],
+    pub finalizer_names: FinalizerNames,
     /// As `prepare_update`, for writes through `/status`.
     pub prepare_status: fn(new: &mut Value, old: &Value),
     pub validate_status: fn(new: &Value, old: &Value) -> Vec<field::Error>,
@@ -145,6 +146,7 @@ impl Strategy {
         prepare_update: |_, _| {},
         validate_update: |_, _| Vec::new(),
         metadata_checks: &[MetadataCheck::Update],
+        finalizer_names: FinalizerNames::StandardOrPrefixed,
         prepare_status: |_, _| {},
         validate_status: |_, _| Vec::new(),
         warnings: |_, _| Vec::new(),
@@ -155,6 +157,14 @@ impl Strategy {
         returns_deleted_object: false,
         grace_seconds: None,
     };
+}
+
+/// Which names of finalizers a new object may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinalizerNames {
+    /// `kubernetes`, `orphan`, `foregroundDeletion` and names with a prefix.
+    StandardOrPrefixed,
+    Any,
 }
 
 /// A part of metadata validation; each time it is run its errors are listed once more.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     field::{Error, Path, quote},
-    kinds::Kind,
+    kinds::{FinalizerNames, Kind},
     names,
     value::{fields_mut, items, put, str_of, texts},
 };
@@ -125,7 +125,24 @@ fn keep(new: &mut Value, before: &Value, field: &str) {
 
 /// Checks the metadata of a new object, or of the new state of one.
 pub fn validate_create(kind: &Kind, object: &Value) -> Vec<Error> {
-    validate(kind, kind.strategy.validate_name, object)
+    let mut errors = validate(kind, kind.strategy.validate_name, object);
+    if kind.strategy.finalizer_names == FinalizerNames::StandardOrPrefixed {
+        let path = Path::new("metadata").child("finalizers");
+        let finalizers = finalizers(object).into_iter().enumerate();
+        errors.extend(
+            finalizers
+                .filter_map(|(index, name)| validate_finalizer_prefix(name, &path.index(index))),
+        );
+    }
+    errors
+}
+
+/// Only the finalizers that Kubernetes itself treats have no prefix.
+pub fn validate_finalizer_prefix(finalizer: &str, path: &Path) -> Option<Error> {
+    let is_known =
+        finalizer.contains('/') || ["kubernetes", ORPHAN, FOREGROUND].contains(&finalizer);
+    let detail = "name is neither a standard finalizer name nor is it fully qualified";
+    (!is_known).then(|| Error::invalid(path, finalizer, detail))
 }
 
 /// Checks what every update of every kind must keep, before the kind's own rules.

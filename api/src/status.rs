@@ -170,16 +170,14 @@ impl Status {
     pub fn invalid(kind: &Kind, name: &str, errors: &[field::Error]) -> Self {
         // Kubernetes validates the form that is stored, whichever way the object came.
         let kind = kind.view.as_ref().map_or(kind, |view| view.of);
-        let mut status = Status::invalid_kind(&kind.group_kind(), name, errors);
-        if let Some(details) = &mut status.details {
-            details.group = kind.group.into();
-            details.kind = kind.kind.into();
-        }
-        status
+        Status::invalid_kind(&kind.group_kind(), name, errors)
     }
 
-    /// As [`Status::invalid`] for what is no kind of the registry, such as a request's options.
+    /// As [`Status::invalid`] for what is no kind of the registry, such as a request's options; `Kind` or `Kind.group`.
     pub fn invalid_kind(qualified_kind: &str, name: &str, errors: &[field::Error]) -> Self {
+        let (kind, group) = qualified_kind
+            .split_once('.')
+            .unwrap_or((qualified_kind, ""));
         let mut texts: Vec<String> = Vec::new();
         for error in errors {
             let text = error.to_string();
@@ -203,6 +201,8 @@ impl Status {
             .collect();
         Status::failure(422, "Invalid", message).with_details(Details {
             name: name.into(),
+            group: group.into(),
+            kind: kind.into(),
             causes,
             ..Details::default()
         })

@@ -5,7 +5,7 @@ mod validation;
 
 use serde_json::Value;
 
-use super::{Column, Durability, Kind, Selectable, Strategy, View};
+use super::{Column, Durability, FinalizerNames, Kind, Selectable, Strategy, View};
 use crate::{meta, names, table::age, value::str_of};
 
 pub static EVENT: Kind = Kind {
@@ -19,6 +19,7 @@ pub static EVENT: Kind = Kind {
         validate_create: validation::validate_core,
         validate_update: |new, _| validation::validate_core(new),
         metadata_checks: &[],
+        finalizer_names: FinalizerNames::Any,
         create_on_update: true,
         ..Strategy::BASE
     },
@@ -33,6 +34,7 @@ pub static EVENTS_V1: Kind = Kind {
     strategy: Strategy {
         validate_create: |event| validation::validate_new(&core(event)),
         validate_update: |new, old| validation::validate_change(&core(new), &core(old)),
+        finalizer_names: FinalizerNames::Any,
         create_on_update: true,
         ..Strategy::BASE
     },

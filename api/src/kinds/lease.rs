@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Column, Durability, Kind, Strategy};
+use super::{Column, Durability, FinalizerNames, Kind, Strategy};
 use crate::{
     field::{Error, Path},
     meta::{self, complaints},
@@ -19,6 +19,7 @@ pub static LEASE: Kind = Kind {
     strategy: Strategy {
         validate_create: validate,
         validate_update: |new, _| validate(new),
+        finalizer_names: FinalizerNames::Any,
         create_on_update: true,
         unconditional_update: false,
         ..Strategy::BASE

@@ -119,11 +119,7 @@ fn validate_finalizers(namespace: &Value) -> Vec<Error> {
 
 fn validate_finalizer(finalizer: &str, path: &Path) -> Vec<Error> {
     let mut errors = complaints(path, finalizer, names::qualified_name(finalizer));
-    let standard = [FINALIZER, "orphan", "foregroundDeletion"];
-    if !finalizer.contains('/') && !standard.contains(&finalizer) {
-        let detail = "name is neither a standard finalizer name nor is it fully qualified";
-        errors.push(Error::invalid(path, finalizer, detail));
-    }
+    errors.extend(meta::validate_finalizer_prefix(finalizer, path));
     errors
 }
 

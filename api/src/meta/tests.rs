@@ -72,8 +72,10 @@ fn new_objects_need_sound_metadata() {
         &[
             "metadata.finalizers: Invalid value: \"bad one\": name part",
             "metadata.finalizers: Invalid value: [\"bad one\",\"orphan\",\"foregroundDeletion\"]: finalizer orphan and foregroundDeletion cannot be both set",
+            "metadata.finalizers[0]: Invalid value: \"bad one\": name is neither a standard finalizer name nor is it fully qualified",
         ],
     );
+    check(json!({"finalizers": ["kubernetes", "example.com/x"]}), &[]);
 }
 
 #[test]

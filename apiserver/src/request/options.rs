@@ -6,7 +6,7 @@ mod write;
 
 use knarr_api::{
     field::{Error, Path},
-    status::{Details, Status},
+    status::Status,
 };
 use serde_json::Value;
 
@@ -38,13 +38,7 @@ impl DryRun {
 
 /// 422 for options, e.g. `ListOptions.meta.k8s.io "" is invalid: …`.
 fn invalid(kind: &str, errors: &[Error]) -> Status {
-    let status = Status::invalid_kind(&format!("{kind}.meta.k8s.io"), "", errors);
-    let details = status.details.clone().unwrap_or_default();
-    status.with_details(Details {
-        group: "meta.k8s.io".into(),
-        kind: kind.into(),
-        ..details
-    })
+    Status::invalid_kind(&format!("{kind}.meta.k8s.io"), "", errors)
 }
 
 fn check(kind: &str, errors: &[Error]) -> Result<(), Status> {

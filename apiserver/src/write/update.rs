@@ -5,7 +5,7 @@ use std::sync::Arc;
 use knarr_api::{
     apply,
     field::{Error, Path},
-    kinds::{endpoints::ENDPOINTS, pod::update as pod, service::SERVICE},
+    kinds::{endpoints::ENDPOINTS, namespace, pod::update as pod, service::SERVICE},
     meta,
     status::Status,
 };
@@ -194,7 +194,7 @@ impl Writer<'_> {
             Part::Object | Part::Scale => self.kind.validate_update(new, old),
             Part::Resize => pod::validate_resize(new, old),
             Part::Status => self.kind.validate_status(new, old),
-            Part::Finalizers => meta::validate_update(new, old),
+            Part::Finalizers => namespace::validate_finalize(new, old),
         }
     }
 
