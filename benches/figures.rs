@@ -10,12 +10,18 @@ mod lab;
 mod api;
 #[path = "figures/crowd.rs"]
 mod crowd;
+#[path = "figures/fanout.rs"]
+mod fanout;
 #[path = "figures/follow.rs"]
 mod follow;
 #[path = "figures/idle.rs"]
 mod idle;
+#[path = "figures/load.rs"]
+mod load;
 #[path = "figures/path.rs"]
 mod path;
+#[path = "figures/peers.rs"]
+mod peers;
 #[path = "figures/pods.rs"]
 mod pods;
 #[path = "figures/programming.rs"]
@@ -45,6 +51,7 @@ const FIGURES: &[Figure] = &[
     ("programming", programming::measure),
     ("follow", follow::measure),
     ("api", api::measure),
+    ("fanout", fanout::measure),
     ("scale", scale::measure),
 ];
 
@@ -67,6 +74,13 @@ fn main() {
             }
         }
     }
+}
+
+/// Of figures that are no durations.
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
+    assert!(!figures.is_empty(), "nothing was measured");
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 /// Sorted samples.

