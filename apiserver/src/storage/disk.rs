@@ -1,7 +1,8 @@
-//! The database file: opening it, reading it whole once, and writing one batch at a time. The only module that speaks SQL.
+//! The database file: opening it, reading it whole once, and writing one batch at a time. Nothing else speaks SQL.
 
 mod create;
 mod open;
+mod script;
 
 use std::{
     fs::File,
@@ -14,18 +15,14 @@ use std::{
 };
 
 use knarr_api::kinds::Kind;
-use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, SqliteConnection, sqlite::SqliteSynchronous,
-};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteSynchronous};
 
 use super::{Claim, Claims, Key, Revision, Stored};
 
 /// Revisions reserved on disk at once; a restart skips what is left of them.
 const RESERVED_REVISIONS: u64 = 10_000;
-/// Rows of one statement, largest first; few sizes keep every statement prepared.
-const ROW_COUNTS: [usize; 3] = [64, 8, 1];
 /// Growth of the write-ahead log after which it is copied into the database.
-const CHECKPOINT_BYTES: u64 = 4 << 20;
+const CHECKPOINT_BYTES: u64 = 16 << 20;
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -192,136 +189,12 @@ async fn transact(
     batch: &Batch,
     reservation: Option<Revision>,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("BEGIN IMMEDIATE")
-        .execute(&mut *connection)
-        .await?;
-    let written = match write(connection, batch, reservation).await {
-        Ok(()) => sqlx::query("COMMIT")
-            .execute(&mut *connection)
-            .await
-            .map(drop),
-        Err(error) => Err(error),
-    };
+    let written = script::run(connection, batch, reservation).await;
     if written.is_err() {
-        // SQLite may have rolled back by itself, in which case this fails and means nothing.
+        // Where no transaction is left open this fails and means nothing.
         let _ = sqlx::query("ROLLBACK").execute(connection).await;
     }
     written
-}
-
-async fn write(
-    connection: &mut SqliteConnection,
-    batch: &Batch,
-    reservation: Option<Revision>,
-) -> Result<(), sqlx::Error> {
-    if let Some(reserved) = reservation {
-        sqlx::query("UPDATE sequence SET reserved = ?")
-            .bind(to_sql(reserved))
-            .execute(&mut *connection)
-            .await?;
-    }
-    for claim in &batch.released {
-        release(connection, claim).await?;
-    }
-    for claim in &batch.taken {
-        take(connection, claim).await?;
-    }
-    for keys in chunks(&batch.deleted) {
-        delete_objects(connection, keys).await?;
-    }
-    for objects in chunks(&batch.put) {
-        put_objects(connection, objects).await?;
-    }
-    Ok(())
-}
-
-/// Splits `items` so that every part has one of [`ROW_COUNTS`] lengths.
-fn chunks<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        let count = ROW_COUNTS.into_iter().find(|&count| count <= items.len())?;
-        let (chunk, rest) = items.split_at(count);
-        items = rest;
-        Some(chunk)
-    })
-}
-
-/// `head` followed by `count` copies of `row`.
-fn rows_sql(head: &str, row: &str, count: usize, tail: &str) -> AssertSqlSafe<String> {
-    AssertSqlSafe(format!("{head} {}{tail}", vec![row; count].join(",")))
-}
-
-async fn put_objects(
-    connection: &mut SqliteConnection,
-    objects: &[Arc<Stored>],
-) -> Result<(), sqlx::Error> {
-    let sql = rows_sql(
-        "INSERT INTO objects (resource, namespace, name, uid, revision, document) VALUES",
-        "(?,?,?,?,?,?)",
-        objects.len(),
-        " ON CONFLICT DO UPDATE SET uid = excluded.uid, revision = excluded.revision, document = excluded.document",
-    );
-    let mut query = sqlx::query(sql);
-    for stored in objects {
-        query = query
-            .bind(stored.key.kind.group_resource())
-            .bind(stored.key.namespace.clone())
-            .bind(stored.key.name.clone())
-            .bind(stored.uid.clone())
-            .bind(to_sql(stored.revision))
-            .bind(stored.document.to_vec());
-    }
-    query.execute(connection).await.map(drop)
-}
-
-async fn delete_objects(
-    connection: &mut SqliteConnection,
-    keys: &[Key],
-) -> Result<(), sqlx::Error> {
-    let sql = rows_sql(
-        "DELETE FROM objects WHERE (resource, namespace, name) IN (VALUES",
-        "(?,?,?)",
-        keys.len(),
-        ")",
-    );
-    let mut query = sqlx::query(sql);
-    for key in keys {
-        query = query
-            .bind(key.kind.group_resource())
-            .bind(key.namespace.clone())
-            .bind(key.name.clone());
-    }
-    query.execute(connection).await.map(drop)
-}
-
-async fn take(connection: &mut SqliteConnection, claim: &Claim) -> Result<(), sqlx::Error> {
-    let owner = claim.owner();
-    let query = match claim {
-        Claim::ClusterIp { address, .. } => {
-            sqlx::query("INSERT INTO cluster_ips (address, namespace, name) VALUES (?,?,?)")
-                .bind(address.to_string())
-        }
-        Claim::NodePort { port, .. } => {
-            sqlx::query("INSERT INTO node_ports (port, namespace, name) VALUES (?,?,?)").bind(*port)
-        }
-    };
-    query
-        .bind(owner.namespace.clone())
-        .bind(owner.name.clone())
-        .execute(connection)
-        .await
-        .map(drop)
-}
-
-async fn release(connection: &mut SqliteConnection, claim: &Claim) -> Result<(), sqlx::Error> {
-    let query = match claim {
-        Claim::ClusterIp { address, .. } => {
-            sqlx::query("DELETE FROM cluster_ips WHERE address = ?").bind(address.to_string())
-        }
-        Claim::NodePort { port, .. } => {
-            sqlx::query("DELETE FROM node_ports WHERE port = ?").bind(*port)
-        }
-    };
-    query.execute(connection).await.map(drop)
 }
 
 async fn checkpoint(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
