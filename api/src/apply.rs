@@ -177,13 +177,13 @@ fn updated(
     };
     let ignored = reset_fields(kind, manager.subresource);
     let changes = Comparison::of(root(kind), old, new).without_below(ignored);
-    let changed = changes.modified.union(&changes.added);
+    let changed = changes.added.union(&changes.modified);
     keep_known_versions(kind, &mut managers);
     for owned in managers.values_mut() {
         owned.set = owned.set.difference(&changed).difference(&changes.removed);
     }
     managers.retain(|_, owned| !owned.set.is_empty());
-    let own = changed.difference(never_owned());
+    let own = changed.without(never_owned());
     if !own.is_empty() {
         let owned = managers
             .entry(manager.id(kind, Operation::Update))
@@ -271,7 +271,7 @@ impl Apply<'_> {
         if object != *live {
             own.time = Some(self.manager.time.to_owned());
         }
-        own.set = own.set.difference(never_owned());
+        own.set = own.set.without(never_owned());
         if !own.set.is_empty() {
             managers.insert(self.id.clone(), own);
         }

@@ -3,7 +3,7 @@
 mod lexer;
 mod parser;
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use serde_json::{Map, Value};
 
@@ -64,12 +64,8 @@ impl Labels {
         self.matches_by(|key| labels?.get(key)?.as_str())
     }
 
-    /// As [`Labels::matches`] for labels that are kept as texts.
-    pub fn matches_texts(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.matches_by(|key| labels.get(key).map(String::as_str))
-    }
-
-    fn matches_by<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+    /// As [`Labels::matches`] for labels that are kept elsewhere, and found there by key.
+    pub fn matches_by<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         match self {
             Labels::All(requirements) => requirements.iter().all(|r| r.holds(label(&r.key))),
             Labels::Nothing => false,

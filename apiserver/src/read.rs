@@ -15,7 +15,7 @@ use knarr_api::{
 use serde_json::{Map, Value, json};
 
 pub(crate) use select::Selection;
-pub(crate) use show::{Shown, document, object};
+pub(crate) use show::{Shown, document_in, object};
 
 use crate::{
     negotiate::Form,
@@ -55,13 +55,10 @@ pub(crate) fn reply(
     stored: &Stored,
     code: StatusCode,
 ) -> Result<Reply, Status> {
-    let reply = match call.accepted()?.form {
-        Form::Object => Reply::document(document(kind, stored)),
-        Form::Table(_) | Form::Metadata(_) => {
-            return shown(call, kind, object(kind, stored), code);
-        }
-    };
-    Ok(reply.with_code(code))
+    match document_in(call.accepted()?.form, kind, stored) {
+        Some(document) => Ok(Reply::document(document).with_code(code)),
+        None => shown(call, kind, object(kind, stored), code),
+    }
 }
 
 /// As [`reply`] for an object that is not stored, such as the outcome of a dry run.

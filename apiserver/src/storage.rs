@@ -15,7 +15,6 @@ mod writer;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
     fmt,
     hash::{Hash, Hasher},
     net::IpAddr,
@@ -101,8 +100,8 @@ impl fmt::Debug for Key {
 pub struct Stored {
     pub key: Key,
     pub revision: Revision,
-    pub uid: String,
-    pub labels: BTreeMap<String, String>,
+    pub uid: Box<str>,
+    pub labels: Labels,
     /// The whole object as JSON, resourceVersion included.
     pub document: Bytes,
 }
@@ -112,12 +111,12 @@ impl Stored {
     fn new(key: Key, revision: Revision, object: &Value) -> Self {
         let labels = meta::labels(object).into_iter().flatten();
         let text =
-            |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+            |(key, value): (&String, &Value)| Some((key.as_str().into(), value.as_str()?.into()));
         Stored {
             key,
             revision,
-            uid: meta::uid(object).to_owned(),
-            labels: labels.filter_map(text).collect(),
+            uid: meta::uid(object).into(),
+            labels: Labels(labels.filter_map(text).collect()),
             document: document::write(object, revision),
         }
     }
@@ -137,6 +136,17 @@ impl Stored {
     /// Parses the document. What the store holds was serialised by the store, so it always parses.
     pub fn object(&self) -> Value {
         serde_json::from_slice(&self.document).unwrap_or_default()
+    }
+}
+
+/// The labels of an object: few, never changed, and kept for every object there is.
+#[derive(Debug, Default)]
+pub struct Labels(Box<[(Box<str>, Box<str>)]>);
+
+impl Labels {
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(own, _)| **own == *key);
+        found.map(|(_, value)| &**value)
     }
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn open(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
 }
 
 fn response(feed: Feed) -> Response<Body> {
-    let frames = stream::unfold(feed, |mut feed| async {
+    let frames = stream::unfold(Box::new(feed), |mut feed| async {
         let frame = feed.next().await?;
         Some((Ok::<_, Infallible>(frame), feed))
     });

@@ -246,19 +246,36 @@ impl Set {
     }
 
     /// As `difference`, but a member of `other` takes everything below it away too.
-    pub(super) fn without_below(&self, other: &Set) -> Set {
-        Set {
-            members: self.members.difference(&other.members).cloned().collect(),
-            children: self.filter_children(|element, child| {
-                if other.members.contains(element) {
-                    return Set::default();
-                }
-                match other.children.get(element) {
-                    Some(theirs) => child.without_below(theirs),
-                    None => child.clone(),
-                }
-            }),
+    pub(super) fn without_below(mut self, other: &Set) -> Set {
+        for member in &other.members {
+            self.members.remove(member);
+            self.children.remove(member);
         }
+        for (element, theirs) in &other.children {
+            if let Some(child) = self.children.remove(element) {
+                let left = child.without_below(theirs);
+                if !left.is_empty() {
+                    self.children.insert(element.clone(), left);
+                }
+            }
+        }
+        self
+    }
+
+    /// As `difference`, of a set that is needed no more.
+    pub(super) fn without(mut self, other: &Set) -> Set {
+        for member in &other.members {
+            self.members.remove(member);
+        }
+        for (element, theirs) in &other.children {
+            if let Some(child) = self.children.remove(element) {
+                let left = child.without(theirs);
+                if !left.is_empty() {
+                    self.children.insert(element.clone(), left);
+                }
+            }
+        }
+        self
     }
 
     fn filter_children(&self, child: impl Fn(&Element, &Set) -> Set) -> BTreeMap<Element, Set> {

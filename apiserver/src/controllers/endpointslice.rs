@@ -49,6 +49,15 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
     });
 }
 
+/// As [`service_of`], for a Service of the slice's namespace, without a copy of anything.
+pub(super) fn belongs_to(slice: &EndpointSlice, managed_by: &str, service: &Key) -> bool {
+    slice.metadata.labels.as_ref().is_some_and(|labels| {
+        let label = |name| labels.get(name).map(String::as_str);
+        label(SERVICE_NAME_LABEL) == Some(&service.name)
+            && label(MANAGED_BY_LABEL) == Some(managed_by)
+    })
+}
+
 /// The Service that a slice of the given manager belongs to.
 pub(super) fn service_of(slice: &EndpointSlice, managed_by: &str) -> Option<Key> {
     let labels = slice.metadata.labels.as_ref()?;
@@ -68,8 +77,9 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
     }
     let writes = {
         let pods = selection::selected_pods(&cluster, &service);
-        let mut slices = cluster.endpoint_slices.in_namespace(&key.namespace);
-        slices.retain(|slice| service_of(slice, MANAGED_BY).as_ref() == Some(&key));
+        let slices = cluster
+            .endpoint_slices
+            .find(&key.namespace, |slice| belongs_to(slice, MANAGED_BY, &key));
         let node = |name: &str| cluster.nodes.get("", name);
         plan::plan(&plan::Snapshot {
             service: &service,

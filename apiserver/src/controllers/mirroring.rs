@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::Cluster;
-use super::endpointslice::service_of;
+use super::endpointslice::{belongs_to, service_of};
 use super::queue::{Next, Queue};
 use super::store::Key;
 use super::write::{Error, perform_all};
@@ -59,8 +59,9 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
 async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
     let endpoints = cluster.endpoints.get_key(&key);
     let service = cluster.services.get_key(&key);
-    let mut slices = cluster.endpoint_slices.in_namespace(&key.namespace);
-    slices.retain(|slice| service_of(slice, MANAGED_BY).as_ref() == Some(&key));
+    let slices = cluster
+        .endpoint_slices
+        .find(&key.namespace, |slice| belongs_to(slice, MANAGED_BY, &key));
     let plan::Plan { writes, notices } =
         plan::plan(endpoints.as_deref(), service.as_deref(), &slices);
     if let Some(endpoints) = &endpoints

@@ -41,9 +41,9 @@ pub(super) fn selected_pods(cluster: &Cluster, service: &Service) -> Vec<Arc<Pod
     else {
         return Vec::new();
     };
-    let mut all = cluster.pods.in_namespace(namespace);
-    all.retain(|pod| selector::pairs_match(selector, pod.metadata.labels.as_ref()));
-    all
+    cluster.pods.find(namespace, |pod| {
+        selector::pairs_match(selector, pod.metadata.labels.as_ref())
+    })
 }
 
 /// Queues a Service whenever it, a pod it selects, or a node of such a pod changes in a way endpoints show.
@@ -99,15 +99,13 @@ fn selecting(
     else {
         return Vec::new();
     };
-    let mut services = cluster.services.in_namespace(namespace);
-    services.retain(|service| {
-        let selects = |pod: &Arc<Pod>| {
-            served_selector(service)
-                .is_some_and(|s| selector::pairs_match(s, pod.metadata.labels.as_ref()))
-        };
-        old.is_some_and(selects) || new.is_some_and(selects)
-    });
-    services
+    cluster.services.find(namespace, |service| {
+        served_selector(service).is_some_and(|selector| {
+            let selects =
+                |pod: &Arc<Pod>| selector::pairs_match(selector, pod.metadata.labels.as_ref());
+            old.is_some_and(selects) || new.is_some_and(selects)
+        })
+    })
 }
 
 fn zone(node: Option<&Arc<Node>>) -> Option<&String> {

@@ -2,7 +2,7 @@
 //!
 //! Exactly one reflector feeds a store; any number of controllers read it. Observers hear of watch events only, in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use kube::Resource;
@@ -145,22 +145,23 @@ impl<K: Object> Store<K> {
 
     /// Everything in one namespace, ordered by name.
     pub(super) fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
-        let state = self.read();
-        let watched = state.objects.get(namespace);
-        let own = state
-            .own_writes
-            .iter()
-            .filter(|(key, _)| key.namespace == namespace);
-        overlaid(watched.into_iter().flat_map(BTreeMap::values), own)
+        self.find(namespace, |_| true)
+    }
+
+    /// What is wanted of one namespace, ordered by name.
+    pub(super) fn find(&self, namespace: &str, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        self.read().find(namespace, &wanted)
     }
 
     /// Everything, ordered by namespace and name.
     pub(super) fn all(&self) -> Vec<Arc<K>> {
         let state = self.read();
-        overlaid(
-            state.objects.values().flat_map(BTreeMap::values),
-            state.own_writes.iter(),
-        )
+        let own = state.own_writes.keys().map(|key| &key.namespace);
+        let namespaces: BTreeSet<&String> = state.objects.keys().chain(own).collect();
+        let found = namespaces
+            .into_iter()
+            .map(|name| state.find(name, &|_| true));
+        found.flatten().collect()
     }
 
     /// Takes in the answer to a write, so that the next plan sees it before the watch says it.
@@ -292,6 +293,30 @@ impl<K: Object> State<K> {
         self.objects.get(namespace)?.get(name).map(Arc::clone)
     }
 
+    fn find(&self, namespace: &str, wanted: &dyn Fn(&K) -> bool) -> Vec<Arc<K>> {
+        let own = self.own_writes.range(Key::new(namespace, "")..);
+        let own: BTreeMap<&str, &OwnWrite<K>> = own
+            .take_while(|(key, _)| key.namespace == namespace)
+            .map(|(key, write)| (key.name.as_str(), write))
+            .collect();
+        let watched = self.objects.get(namespace).into_iter().flatten();
+        let watched = watched.filter(|(name, object)| match own.get(name.as_str()) {
+            None => true,
+            Some(OwnWrite::Written { .. }) => false,
+            Some(OwnWrite::Removed { uid }) => object.meta().uid.as_ref() != Some(uid),
+        });
+        let written = own.values().filter_map(|write| match write {
+            OwnWrite::Written { object, .. } => Some(object),
+            OwnWrite::Removed { .. } => None,
+        });
+        let objects = watched.map(|(_, object)| object).chain(written);
+        let mut found: Vec<Arc<K>> = objects.filter(|object| wanted(object)).cloned().collect();
+        if !own.is_empty() {
+            found.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
+        }
+        found
+    }
+
     fn take(&mut self, key: &Key) -> Option<Arc<K>> {
         let names = self.objects.get_mut(&key.namespace)?;
         let object = names.remove(&key.name);
@@ -310,35 +335,6 @@ impl<K: Object> State<K> {
             OwnWrite::Removed { .. } => true,
         });
     }
-}
-
-fn overlaid<'a, K: Object>(
-    watched: impl Iterator<Item = &'a Arc<K>>,
-    own: impl Iterator<Item = (&'a Key, &'a OwnWrite<K>)>,
-) -> Vec<Arc<K>> {
-    let own: BTreeMap<&Key, &OwnWrite<K>> = own.collect();
-    if own.is_empty() {
-        return watched.map(Arc::clone).collect();
-    }
-    let mut merged: BTreeMap<Key, Arc<K>> = watched
-        .map(|object| (Key::of(object.as_ref()), Arc::clone(object)))
-        .collect();
-    for (key, write) in own {
-        match write {
-            OwnWrite::Written { object, .. } => {
-                merged.insert(key.clone(), Arc::clone(object));
-            }
-            OwnWrite::Removed { uid } => {
-                if merged
-                    .get(key)
-                    .is_some_and(|o| o.meta().uid.as_ref() == Some(uid))
-                {
-                    merged.remove(key);
-                }
-            }
-        }
-    }
-    merged.into_values().collect()
 }
 
 /// Managed fields are as large as the rest of a small object, and no plan reads them.

@@ -82,7 +82,7 @@ impl Selection {
     }
 
     fn has_properties(&self, stored: &Stored) -> bool {
-        if !self.labels.is_everything() && !self.labels.matches_texts(&stored.labels) {
+        if !self.labels.is_everything() && !self.labels.matches_by(|key| stored.labels.get(key)) {
             return false;
         }
         match self.fields_beyond_name {

@@ -11,6 +11,7 @@ use knarr_api::{
 };
 use serde_json::{Value, json};
 
+use super::stitch;
 use crate::{negotiate::Form, routes::Call, storage::Stored};
 
 /// The object as this kind shows it.
@@ -23,11 +24,22 @@ pub(crate) fn object(kind: &Kind, stored: &Stored) -> Value {
 }
 
 /// The object's JSON as this kind shows it, without parsing where it is shown as it is stored.
-pub(crate) fn document(kind: &Kind, stored: &Stored) -> Bytes {
+fn document(kind: &Kind, stored: &Stored) -> Bytes {
     if kind.view.is_none() {
         return stored.document.clone();
     }
     Bytes::from(object(kind, stored).to_string())
+}
+
+/// As [`document`], in the form that was asked for; `None` if that takes the parsed object.
+pub(crate) fn document_in(form: Form, kind: &Kind, stored: &Stored) -> Option<Bytes> {
+    match form {
+        Form::Object => Some(document(kind, stored)),
+        Form::Metadata(version) if kind.view.is_none() => {
+            Some(stitch::partial_metadata(version, &stored.document))
+        }
+        Form::Metadata(_) | Form::Table(_) => None,
+    }
 }
 
 /// How a client wants to see objects of a kind.

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use knarr_api::kinds::Kind;
+use knarr_api::{kinds::Kind, table::Version};
 use serde_json::Value;
 
 use crate::storage::Stored;
@@ -25,6 +25,21 @@ pub(super) fn list(kind: &Kind, metadata: &Value, objects: &[Arc<Stored>]) -> By
         item(&mut body, &stored.document);
     }
     body.put_slice(b"]}");
+    body.freeze()
+}
+
+/// A document reduced to its metadata, as `table::partial_metadata` does to an object.
+pub(super) fn partial_metadata(version: Version, document: &[u8]) -> Bytes {
+    const METADATA: &[u8] = b"\"metadata\":";
+    let mut fields = Fields::new(document).filter_map(|field| document.get(field));
+    let metadata = fields.find(|field| field.starts_with(METADATA));
+    let metadata = metadata.unwrap_or(b"\"metadata\":null");
+    let mut body = BytesMut::with_capacity(metadata.len() + 80);
+    body.put_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":""#);
+    body.put_slice(version.api_version().as_bytes());
+    body.put_slice(b"\",");
+    body.put_slice(metadata);
+    body.put_u8(b'}');
     body.freeze()
 }
 
@@ -96,9 +111,25 @@ fn skip_string<'a>(bytes: &mut impl Iterator<Item = (usize, &'a u8)>) {
 
 #[cfg(test)]
 mod tests {
+    use knarr_api::table;
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn partial_metadata_is_that_of_the_object() {
+        let check = |object: Value| {
+            let document = object.to_string();
+            let stitched = partial_metadata(Version::V1, document.as_bytes());
+            let expected = table::partial_metadata(&object, Version::V1);
+            assert_eq!(
+                serde_json::from_slice::<Value>(&stitched).unwrap(),
+                expected
+            );
+        };
+        check(json!({"apiVersion": "v1", "metadata": {"name": "a", "labels": {"metadata": "}"}}}));
+        check(json!({"a": [{"metadata": {}}], "spec": {"metadata": 1}}));
+    }
 
     #[test]
     fn items_leave_out_their_own_type_and_nothing_else() {

@@ -15,6 +15,7 @@ use crate::{
     respond,
 };
 
+const PREFIX: &str = "impersonate-";
 const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";
 const UID: &str = "impersonate-uid";
@@ -50,7 +51,10 @@ struct Wanted {
 impl Wanted {
     fn read(headers: &HeaderMap) -> Wanted {
         let mut wanted = Wanted::default();
-        for (name, value) in headers {
+        let impersonating = headers
+            .iter()
+            .filter(|(name, _)| name.as_str().starts_with(PREFIX));
+        for (name, value) in impersonating {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
             match name.as_str() {
                 USER => wanted.user = value,

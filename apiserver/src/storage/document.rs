@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 
-use super::Revision;
+use super::{Labels, Revision};
 
 const RESOURCE_VERSION: &str = "resourceVersion";
 
@@ -23,8 +23,8 @@ pub(super) fn write(object: &Value, revision: Revision) -> Bytes {
 
 /// What the store itself reads of a document.
 pub(super) struct Metadata {
-    pub uid: String,
-    pub labels: BTreeMap<String, String>,
+    pub uid: Box<str>,
+    pub labels: Labels,
 }
 
 pub(super) fn metadata(document: &[u8]) -> Result<Metadata, serde_json::Error> {
@@ -35,19 +35,19 @@ pub(super) fn metadata(document: &[u8]) -> Result<Metadata, serde_json::Error> {
     #[derive(Deserialize)]
     struct Fields {
         #[serde(default)]
-        uid: String,
+        uid: Box<str>,
         #[serde(default)]
         labels: Option<BTreeMap<String, Value>>,
     }
     let Object { metadata } = serde_json::from_slice(document)?;
     let labels = metadata.labels.into_iter().flatten();
-    let text = |(key, value)| match value {
-        Value::String(value) => Some((key, value)),
+    let text = |(key, value): (String, Value)| match value {
+        Value::String(value) => Some((key.into_boxed_str(), value.into_boxed_str())),
         _ => None,
     };
     Ok(Metadata {
         uid: metadata.uid,
-        labels: labels.filter_map(text).collect(),
+        labels: Labels(labels.filter_map(text).collect()),
     })
 }
 

@@ -2,10 +2,10 @@
 //!
 //! A feed has no task and no queue: the connection that reads it drives it, so a slow client costs nothing.
 
-use std::{sync::Arc, time::Duration, vec};
+use std::{pin::Pin, sync::Arc, time::Duration, vec};
 
 use bytes::{Bytes, BytesMut};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::lines::{Bookmark, Lines, Type};
 use crate::{
@@ -22,6 +22,8 @@ pub(super) struct Feed {
     lines: Lines,
     ends: Instant,
     next_bookmark: Option<Instant>,
+    /// Rings for the next bookmark or the end; a timer made for each event would cost more than the event.
+    alarm: Pin<Box<Sleep>>,
     initial: vec::IntoIter<Arc<Stored>>,
     initial_end: Option<Revision>,
     source: Source,
@@ -46,11 +48,13 @@ enum Woken {
 
 impl Feed {
     pub(super) fn new(selection: Selection, lines: Lines, timeout: Duration) -> Self {
+        let ends = Instant::now() + timeout;
         Feed {
             selection,
             lines,
-            ends: Instant::now() + timeout,
+            ends,
             next_bookmark: None,
+            alarm: Box::pin(sleep_until(ends)),
             initial: Vec::new().into_iter(),
             initial_end: None,
             source: Source::Ended,
@@ -86,12 +90,16 @@ impl Feed {
             let Source::Live(watch) = &mut self.source else {
                 return self.last_words();
             };
-            let bookmark = self.next_bookmark;
+            let bookmark = self.next_bookmark.filter(|due| *due < self.ends);
+            let due = bookmark.unwrap_or(self.ends);
+            let alarm = &mut self.alarm;
+            if alarm.deadline() != due {
+                alarm.as_mut().reset(due);
+            }
             let woken = tokio::select! {
                 biased;
                 event = watch.next() => Woken::Event(event),
-                () = sleep_until(bookmark.unwrap_or(self.ends)), if bookmark.is_some() => Woken::Bookmark,
-                () = sleep_until(self.ends) => Woken::End,
+                () = alarm.as_mut() => if bookmark.is_some() { Woken::Bookmark } else { Woken::End },
             };
             match woken {
                 Woken::Event(Ok(event)) => self.events(&mut out, event),

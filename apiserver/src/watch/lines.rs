@@ -5,7 +5,6 @@ use knarr_api::{kinds::Kind, status::Status, table::Columns};
 use serde_json::{Value, json};
 
 use crate::{
-    negotiate::Form,
     read::{self, Shown},
     storage::{Revision, Stored},
 };
@@ -45,10 +44,9 @@ impl Lines {
     }
 
     pub(super) fn event(&mut self, out: &mut BytesMut, event: Type, stored: &Stored) {
-        if self.shown.form() == Form::Object {
-            line(out, event, &read::document(self.kind, stored));
-        } else {
-            self.object(out, event, read::object(self.kind, stored));
+        match read::document_in(self.shown.form(), self.kind, stored) {
+            Some(document) => line(out, event, &document),
+            None => self.object(out, event, read::object(self.kind, stored)),
         }
     }
 

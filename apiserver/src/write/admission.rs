@@ -1,6 +1,6 @@
 //! Admission that needs to know other objects: the namespace of a new object, the service account of a new pod.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use knarr_api::{
     kinds::{
@@ -14,6 +14,7 @@ use knarr_api::{
     meta,
     status::{Cause, Status},
 };
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -52,8 +53,7 @@ fn check_namespace(state: &State, kind: &Kind, object: &Value) -> Result<(), Sta
     let Some(stored) = state.store.get(&key) else {
         return Err(Status::not_found(&NAMESPACE, namespace));
     };
-    let stored = stored.object();
-    if meta::deletion_timestamp(&stored).is_none() && stored["status"]["phase"] != "Terminating" {
+    if !is_terminating(&stored.document) {
         return Ok(());
     }
     let detail = format!(
@@ -68,6 +68,31 @@ fn check_namespace(state: &State, kind: &Kind, object: &Value) -> Result<(), Sta
         }];
     }
     Err(status)
+}
+
+/// Reads no more of a namespace than this, because every create in it asks.
+fn is_terminating(document: &[u8]) -> bool {
+    #[derive(Default, Deserialize)]
+    struct Namespace<'a> {
+        #[serde(borrow, default)]
+        metadata: Metadata<'a>,
+        #[serde(borrow, default)]
+        status: Lifecycle<'a>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata<'a> {
+        #[serde(borrow)]
+        deletion_timestamp: Option<Cow<'a, str>>,
+    }
+    #[derive(Default, Deserialize)]
+    struct Lifecycle<'a> {
+        #[serde(borrow)]
+        phase: Option<Cow<'a, str>>,
+    }
+    let namespace: Namespace<'_> = serde_json::from_slice(document).unwrap_or_default();
+    namespace.metadata.deletion_timestamp.is_some()
+        || namespace.status.phase.as_deref() == Some("Terminating")
 }
 
 /// A node agent registers itself and its own lease; the path of a create does not say what is created.

@@ -15,7 +15,7 @@ pub(super) fn for_create(
     object: &mut Value,
     dry_run: DryRun,
 ) -> Result<Vec<Write>, Status> {
-    if !is_service(kind) {
+    if !applies(kind) {
         return Ok(Vec::new());
     }
     state.allocator.create(object, mode(dry_run))
@@ -29,7 +29,7 @@ pub(super) fn for_update(
     old: &Value,
     dry_run: DryRun,
 ) -> Result<Vec<Write>, Status> {
-    if !is_service(kind) {
+    if !applies(kind) {
         return Ok(Vec::new());
     }
     state.allocator.update(new, old, mode(dry_run))
@@ -37,13 +37,14 @@ pub(super) fn for_update(
 
 /// Gives back what a deleted object held.
 pub(crate) fn releases(state: &State, kind: &'static Kind, object: &Value) -> Vec<Write> {
-    if !is_service(kind) {
+    if !applies(kind) {
         return Vec::new();
     }
     state.allocator.release(object)
 }
 
-fn is_service(kind: &Kind) -> bool {
+/// Whether objects of the kind are given anything.
+pub(super) fn applies(kind: &Kind) -> bool {
     std::ptr::eq(kind, &SERVICE)
 }
 

@@ -21,12 +21,27 @@ impl Writer<'_> {
 
     /// Records who owns what changed from `old` to `new`, leaving out what this request cannot change.
     pub(super) fn track(&self, old: Option<&Value>, new: &mut Value) {
+        let Some(old) = old else {
+            return self.track_new(new);
+        };
         let mut tracked = new.clone();
-        self.reset_foreign_parts(old, &mut tracked);
+        self.reset_foreign_parts(Some(old), &mut tracked);
         self.with_manager(|manager| {
-            apply::track_update(self.kind, old, &mut tracked, manager);
+            apply::track_update(self.kind, Some(old), &mut tracked, manager);
         });
         take_managed_fields(tracked, new);
+    }
+
+    /// As [`Writer::track`] of an object that was not there; of other parts only a status can be in its way.
+    fn track_new(&self, new: &mut Value) {
+        let status = match new.as_object_mut() {
+            Some(fields) if self.kind.has_subresource("status") => fields.remove("status"),
+            _ => None,
+        };
+        self.with_manager(|manager| apply::track_update(self.kind, None, new, manager));
+        if let Some(status) = status {
+            new["status"] = status;
+        }
     }
 
     /// Puts back what another part of the object owns, so that it is no change of this request's.
