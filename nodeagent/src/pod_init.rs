@@ -7,6 +7,7 @@ mod container;
 mod devices;
 mod log;
 mod mounts;
+mod pages;
 mod sandbox;
 mod state;
 mod stdin;

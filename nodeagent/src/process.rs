@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use nix::sys::signal::{SigSet, SigmaskHow};
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::{LISTENER_FD, SOCKET};
@@ -89,14 +90,14 @@ pub(crate) fn spawn_init(
         argv: &argv,
         envp: &[std::ptr::null()],
     };
-    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_PIDFD;
+    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWUTS;
     if namespaces.pid {
         flags |= libc::CLONE_NEWPID;
     }
     if namespaces.ipc {
         flags |= libc::CLONE_NEWIPC;
     }
-    let init = clone_init(flags as u64, &plan)?;
+    let init = clone_init(flags, &plan)?;
     let note = Note {
         pid: init.pid,
         start_ticks: start_ticks(init.pid).unwrap_or_default(),
@@ -173,39 +174,48 @@ struct ChildPlan<'a> {
     envp: &'a [*const libc::c_char],
 }
 
-fn clone_init(flags: u64, plan: &ChildPlan<'_>) -> Result<Init, Error> {
+/// Clones a child that borrows our memory until it execs: copying the page tables of an agent with much in
+/// them would take longer than all namespaces, and slow every thread of it down afterwards.
+fn clone_init(flags: libc::c_int, plan: &ChildPlan<'_>) -> Result<Init, Error> {
+    const STACK_BYTES: usize = 64 * 1024;
+    let mut stack: Vec<u128> = vec![0; STACK_BYTES / size_of::<u128>()];
     let mut pidfd: RawFd = -1;
-    // SAFETY: an all-zero clone_args asks for nothing.
-    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-    arguments.flags = flags;
-    arguments.pidfd = &raw mut pidfd as u64;
-    arguments.exit_signal = libc::SIGCHLD as u64;
-    // SAFETY: without CLONE_VM this is a fork; the child only makes system calls before it execs.
+    let flags = flags | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let plan = std::ptr::from_ref(plan).cast_mut().cast();
+    // A handler of ours must not run in the child, on our memory.
+    let unblocked = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    // SAFETY: this thread sleeps until the child has execed or ended, so stack and plan outlive the child's use of
+    // them; stacks grow down from an end that is aligned to 16; the kernel writes the descriptor before it returns.
     let pid = unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw const arguments,
-            size_of::<libc::clone_args>(),
-        )
+        let top = stack.as_mut_ptr_range().end.cast();
+        libc::clone(start_init, top, flags, plan, &raw mut pidfd)
     };
-    match pid {
-        0 => become_init(plan),
-        pid if pid > 0 => {
-            // SAFETY: the kernel just installed this descriptor for us alone.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Init {
-                pid: pid as i32,
-                pidfd,
-            })
-        }
-        _ => Err(Error::Clone(io::Error::last_os_error())),
+    let failure = io::Error::last_os_error();
+    if let Ok(unblocked) = unblocked {
+        let _ = unblocked.thread_set_mask();
     }
+    if pid < 0 {
+        return Err(Error::Clone(failure));
+    }
+    // SAFETY: the kernel just installed this descriptor for us alone.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Init { pid, pidfd })
 }
 
-/// Runs in the child of a process with threads: system calls only, no allocation, no locks.
+extern "C" fn start_init(plan: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: the parent passes a plan, and sleeps as long as we use it.
+    become_init(unsafe { &*plan.cast::<ChildPlan<'_>>() })
+}
+
+/// Runs in the child, on its parent's memory: system calls only, no allocation, no locks.
 fn become_init(plan: &ChildPlan<'_>) -> ! {
-    // SAFETY: each call takes plain numbers or pointers into memory copied with the process.
+    const SIGNAL_MAX: libc::c_int = 64;
+    // SAFETY: each call takes plain numbers or pointers into the parent's memory, which waits; handlers and
+    // descriptors are the child's own copies.
     unsafe {
+        for signal in 1..=SIGNAL_MAX {
+            libc::signal(signal, libc::SIG_DFL);
+        }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());

@@ -63,15 +63,15 @@ fn apply_one(socket: &mut Socket, step: &Step) -> Result<(), Error> {
             let index = index_of(socket, link)?;
             add_address(socket, index, *net)
         }
-        Step::MakePodLink(pod) => make_pod_link(socket, pod),
+        Step::MakePodLink(pod) => make_pod_link(socket, &mut make_pod_netns(pod)?, pod),
         Step::RaisePodLink(pod) => raise_host_end(socket, pod),
         Step::ReplaceRoute(route) => replace_route(socket, route),
     }
 }
 
-/// Makes a pod's netns if need be, its veth, addresses, neighbours and routes, on both sides.
-pub(crate) fn make_pod_link(socket: &mut Socket, pod: &PodLink) -> Result<(), Error> {
-    let mut inner = netns::enter_or_make(&pod.netns, || {
+/// Makes a pod's netns if need be, and opens a socket in it.
+pub(crate) fn make_pod_netns(pod: &PodLink) -> Result<Socket, Error> {
+    netns::enter_or_make(&pod.netns, || {
         // Without capabilities a process can still serve port 80 and ping in its own netns.
         let _ = sysctl::set_private("net/ipv4/ip_unprivileged_port_start", "0");
         let _ = sysctl::set_private("net/ipv4/ping_group_range", "0 2147483647");
@@ -80,11 +80,19 @@ pub(crate) fn make_pod_link(socket: &mut Socket, pod: &PodLink) -> Result<(), Er
         let _ = sysctl::set_private("net/ipv6/conf/default/accept_dad", "0");
         Socket::open()
     })?
-    .map_err(|error| Error::Netlink("opening a socket in a pod's netns".into(), error))?;
+    .map_err(|error| Error::Netlink("opening a socket in a pod's netns".into(), error))
+}
+
+/// Makes a pod's veth, its addresses, neighbours and routes, on both sides; `inner` is of the pod's netns.
+pub(crate) fn make_pod_link(
+    socket: &mut Socket,
+    inner: &mut Socket,
+    pod: &PodLink,
+) -> Result<(), Error> {
     if index_of(socket, &pod.name).is_err() {
         add_veth(socket, pod)?;
     }
-    wire_pod_end(&mut inner, pod)?;
+    wire_pod_end(inner, pod)?;
     raise_host_end(socket, pod)?;
     pod.routes()
         .iter()

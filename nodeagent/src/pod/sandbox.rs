@@ -45,6 +45,8 @@ pub(crate) struct Record {
 }
 
 const RECORD: &str = "pod.json";
+/// An init that was killed is gone within milliseconds, unless the kernel is in trouble.
+const KILL_TIME_MAX: Duration = Duration::from_secs(5);
 
 impl Record {
     /// The pod's veth, if it has one.
@@ -86,10 +88,11 @@ pub(crate) fn make(order: &Order<'_>) -> Result<Init, Error> {
     save_record(&directory, record)?;
     write_etc(&directory, order)?;
     let link = record.link(paths);
-    if let Some(link) = &link {
+    let inner = link.as_ref().map(|link| {
         let _one_at_a_time = order.network_lock.lock();
-        network::apply::make_pod_link(&mut Socket::open()?, link)?;
-    }
+        network::apply::make_pod_netns(link)
+    });
+    let inner = inner.transpose()?;
     let sandbox = Sandbox {
         hostname: (spec.host_network != Some(true)).then(|| files::hostname(identity, spec)),
         domain_name: None,
@@ -117,7 +120,21 @@ pub(crate) fn make(order: &Order<'_>) -> Result<Init, Error> {
         link.as_ref().map(|link| link.netns.as_path()),
         namespaces,
     )?;
+    // The init comes up meanwhile; no container starts before this is done.
+    if let Some((link, mut inner)) = link.zip(inner)
+        && let Err(error) = wire(order, &link, &mut inner)
+    {
+        init.kill();
+        init.wait(KILL_TIME_MAX);
+        return Err(error);
+    }
     Ok(init)
+}
+
+fn wire(order: &Order<'_>, link: &PodLink, inner: &mut Socket) -> Result<(), Error> {
+    let _one_at_a_time = order.network_lock.lock();
+    let mut socket = Socket::open()?;
+    Ok(network::apply::make_pod_link(&mut socket, inner, link)?)
 }
 
 /// Writes /etc/hosts and its neighbours for the pod.
@@ -164,7 +181,6 @@ pub(crate) fn kill(paths: &Paths, uid: &str) {
 /// The kernel removes the veth with the netns, many at once; one by one each would wait for all CPUs under the
 /// lock that new pods need. A netns that somebody still holds keeps its veth until the network is next repaired.
 pub(crate) fn end(paths: &Paths, cgroups: &Cgroups, uid: &str) -> Vec<String> {
-    const KILL_TIME_MAX: Duration = Duration::from_secs(5);
     if let Some(init) = process::find_init(&paths.pod(uid)) {
         init.kill();
         init.wait(KILL_TIME_MAX);

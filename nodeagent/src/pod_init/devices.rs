@@ -57,6 +57,8 @@ pub(super) fn mount_private(sandbox: &Sandbox) -> anyhow::Result<()> {
     for (name, target) in LINKS {
         symlink(target, stage.join(name))?;
     }
+    // Where containers' termination messages are mounted, so that none needs a /dev of its own for that.
+    fs::File::create(stage.join("termination-log"))?;
     fs::create_dir(stage.join("pts"))?;
     bind(Path::new("/dev/pts"), &stage.join("pts"))?;
     fs::create_dir(stage.join("shm"))?;

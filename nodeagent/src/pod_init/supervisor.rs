@@ -15,11 +15,14 @@ use nix::unistd::Pid;
 use super::connection::{Connection, Life};
 use super::container::{self, Container};
 use super::log::Output;
-use super::state;
+use super::{pages, state};
 use crate::protocol::{
     self, End, EndCause, Event, Exec, Frame, FrameKind, History, Request, Run, Sandbox,
     SignalScope, State,
 };
+
+/// What comes within this time belongs together; after it the process sleeps for long.
+const BUSY_TIME_MS: u16 = 1_000;
 
 type ConnectionId = u64;
 
@@ -128,10 +131,17 @@ impl Supervisor {
                 owners.push(name);
             }
         }
-        match poll(&mut files, PollTimeout::NONE) {
-            Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(error) => return Err(error).context("polling"),
+        match poll(&mut files, BUSY_TIME_MS) {
+            Ok(0) => {
+                pages::shed();
+                poll(&mut files, PollTimeout::NONE)
+            }
+            other => other,
         }
+        .or_else(|error| match error {
+            nix::Error::EINTR => Ok(0),
+            error => Err(error).context("polling"),
+        })?;
         let mut woken = files.iter().map(|file| file.any().unwrap_or(false));
         let signals = woken.next().unwrap_or(false);
         let listener = woken.next().unwrap_or(false);
