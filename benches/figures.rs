@@ -28,6 +28,8 @@ mod pods;
 mod programming;
 #[path = "figures/scale.rs"]
 mod scale;
+#[path = "figures/shapes.rs"]
+mod shapes;
 #[path = "figures/start.rs"]
 mod start;
 

@@ -111,6 +111,21 @@ fn pss_kib(pid: u32) -> u64 {
     number(&read(pid, "smaps_rollup"), "Pss:")
 }
 
+/// What this process holds in memory at this moment.
+pub(crate) fn resident_kib() -> u64 {
+    number(&read(std::process::id(), "status"), "VmRSS:")
+}
+
+/// The most it has held since the peak was last forgotten.
+pub(crate) fn peak_kib() -> u64 {
+    number(&read(std::process::id(), "status"), "VmHWM:")
+}
+
+pub(crate) fn forget_peak() {
+    const PEAK: &str = "5";
+    fs::write("/proc/self/clear_refs", PEAK).expect("a process may forget its own peak");
+}
+
 fn children(pid: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc")
         .expect("/proc")

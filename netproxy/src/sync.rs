@@ -116,8 +116,12 @@ impl Proxy {
         } else {
             let mut planner = Planner::new(settings);
             self.store.plan_all(&mut planner);
-            planner.take_changes();
-            let changes = diff(self.planner.plan(), planner.plan());
+            planner.settle();
+            let changes = match self.believed {
+                // A whole plan is about to be synced; what led to nothing before has nothing to forget.
+                Belief::Unknown if self.plan().frontends.is_empty() => Changes::default(),
+                Belief::Unknown | Belief::Known => diff(self.planner.plan(), planner.plan()),
+            };
             self.planner = planner;
             changes
         };

@@ -41,7 +41,7 @@ pub fn plan(snapshot: &Snapshot) -> (Plan, Vec<Warning>) {
 #[derive(Debug, Default)]
 pub struct Planner {
     settings: Settings,
-    services: BTreeMap<Arc<ServiceKey>, ServicePlan>,
+    services: BTreeMap<Arc<ServiceKey>, Arc<ServicePlan>>,
     claimants: BTreeMap<FrontendKey, BTreeSet<Arc<ServiceKey>>>,
     cluster_ip_owners: BTreeMap<IpAddr, BTreeSet<Arc<ServiceKey>>>,
     load_balancer_ip_owners: BTreeMap<IpAddr, BTreeSet<Arc<ServiceKey>>>,
@@ -100,7 +100,7 @@ impl Planner {
     ) {
         let key = self.known(key);
         let new = plan_service(&self.settings, &key, service, slices);
-        self.replace(&key, Some(new));
+        self.replace(&key, Some(Arc::new(new)));
     }
 
     /// Forgets one Service.
@@ -137,8 +137,7 @@ impl Planner {
 
     /// The changes since they were last taken.
     pub fn take_changes(&mut self) -> Changes {
-        let before = std::mem::take(&mut self.before);
-        self.before.ranges = self.plan.ranges.clone();
+        let before = self.forget_changes();
         let plan = &self.plan;
         Changes {
             frontends: settle(before.frontends, |key| plan.frontends.get(key).cloned()),
@@ -151,12 +150,27 @@ impl Planner {
         }
     }
 
+    /// Counts changes from here on; gives back what was counted so far.
+    fn forget_changes(&mut self) -> Before {
+        let ranges = self.plan.ranges.clone();
+        let from_here = Before {
+            ranges,
+            ..Before::default()
+        };
+        std::mem::replace(&mut self.before, from_here)
+    }
+
+    /// Calls the plan as it stands the one that changes are counted from.
+    pub fn settle(&mut self) {
+        self.forget_changes();
+    }
+
     fn known(&self, key: &ServiceKey) -> Arc<ServiceKey> {
         let known = self.services.get_key_value(key).map(|(key, _)| key.clone());
         known.unwrap_or_else(|| Arc::new(key.clone()))
     }
 
-    fn replace(&mut self, key: &Arc<ServiceKey>, new: Option<ServicePlan>) {
+    fn replace(&mut self, key: &Arc<ServiceKey>, new: Option<Arc<ServicePlan>>) {
         let old = match &new {
             Some(new) => self.services.insert(key.clone(), new.clone()),
             None => self.services.remove(key),

@@ -8,11 +8,14 @@ use super::{
     element::{Set, frontend_of},
     increment::Tally,
     ruleset::{Edit, Edits, Ruleset, edits},
-    wire::{Error, Observed, Socket, Watch, encode, observe},
+    wire::{Batch, Error, Observed, Socket, Watch, encode, observe},
 };
 
 /// Attempts to sync while others keep changing the ruleset.
 const ATTEMPTS_MAX: usize = 10;
+/// The kernel writes a notification for every element while anybody listens, which takes it longer than
+/// programming them: batches from this size on are worth a moment without ears.
+const UNHEARD_BYTES_MIN: usize = 64 * 1024;
 
 /// The tables of one network namespace.
 #[derive(Debug)]
@@ -150,7 +153,10 @@ impl Nftables {
             let batch = encode(&change, family, generation);
             applied.edit_count += change.len();
             applied.byte_count += batch.byte_count();
-            self.socket.commit(&batch)?;
+            match generation.filter(|_| batch.byte_count() >= UNHEARD_BYTES_MIN) {
+                Some(generation) => self.commit_unheard(&batch, generation)?,
+                None => self.socket.commit(&batch)?,
+            }
         }
         let leftovers = self.leftovers.entry(family).or_default();
         leftovers.retain(|edit| !change.iter().any(|change| recreates(change, edit)));
@@ -166,6 +172,20 @@ impl Nftables {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Commits without a notification; `Stale` when others may have changed something meanwhile.
+    fn commit_unheard(&mut self, batch: &Batch, generation: u32) -> Result<(), Error> {
+        self.watch.rest()?;
+        let committed = self.socket.commit(batch);
+        self.watch.listen()?;
+        committed?;
+        // A commit is one generation, and none is numbered zero.
+        let ours = generation.checked_add(1).unwrap_or(1);
+        match self.socket.generation()? {
+            now if now == ours => Ok(()),
+            _ => Err(Error::Stale),
+        }
     }
 
     /// Removes our tables, and only those.

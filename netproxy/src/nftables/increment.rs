@@ -33,12 +33,19 @@ impl Tally {
     /// Counts a whole plan.
     #[must_use]
     pub fn of(plan: &Plan, family: Family) -> Self {
-        let mut tally = Self::default();
+        // Many frontends lead to few targets, and names cost more than counting.
+        let mut counts: BTreeMap<Target, usize> = BTreeMap::new();
         for (key, frontend) in &plan.frontends {
             if key.address.family() == family {
-                for name in targets(frontend).iter().flat_map(Target::chain_names) {
-                    *tally.uses.entry(name).or_default() += 1;
+                for target in targets(frontend) {
+                    *counts.entry(target).or_default() += 1;
                 }
+            }
+        }
+        let mut tally = Self::default();
+        for (target, count) in counts {
+            for name in target.chain_names() {
+                *tally.uses.entry(name).or_default() += count;
             }
         }
         tally

@@ -158,6 +158,9 @@ impl Socket {
     }
 }
 
+/// The kernel's group of those who hear of changes of the ruleset.
+const GROUP_NFTABLES: i32 = 7;
+
 /// A socket that hears of changes that others make.
 #[derive(Debug)]
 pub struct Watch {
@@ -170,18 +173,35 @@ impl Watch {
     /// # Errors
     /// When the kernel does not let us listen.
     pub fn open(own: &Socket) -> Result<Self, Error> {
-        const GROUP_NFTABLES: i32 = 7;
         let fd = netlink()?;
         ignore_sender(&fd, bind(&own.fd)?)?;
         // The kernel skips sockets without a port when it multicasts.
         bind(&fd)?;
-        set_option(
-            &fd,
+        let watch = Self { fd };
+        watch.listen()?;
+        Ok(watch)
+    }
+
+    /// Hears of changes from now on.
+    pub(in crate::nftables) fn listen(&self) -> Result<(), Error> {
+        let option = libc::NETLINK_ADD_MEMBERSHIP;
+        Ok(set_option(
+            &self.fd,
             libc::SOL_NETLINK,
-            libc::NETLINK_ADD_MEMBERSHIP,
+            option,
             GROUP_NFTABLES,
-        )?;
-        Ok(Self { fd })
+        )?)
+    }
+
+    /// Hears of nothing until it listens again.
+    pub(in crate::nftables) fn rest(&self) -> Result<(), Error> {
+        let option = libc::NETLINK_DROP_MEMBERSHIP;
+        Ok(set_option(
+            &self.fd,
+            libc::SOL_NETLINK,
+            option,
+            GROUP_NFTABLES,
+        )?)
     }
 
     /// The same subscription, for another owner.
