@@ -18,6 +18,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let script = out.join("drop-unwind-tables.ld");
     fs::write(&script, DROP_UNWIND_TABLES)?;
     let wanted = [
+        // At fixed addresses constants need no relocation, so that the parents of all pods share their pages.
+        "-no-pie".to_owned(),
         "-Wl,--icf=all".to_owned(),
         "-Wl,-z,pack-relative-relocs".to_owned(),
         "-Wl,--no-eh-frame-hdr".to_owned(),
