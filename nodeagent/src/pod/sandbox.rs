@@ -162,11 +162,19 @@ pub(crate) fn records(paths: &Paths) -> Vec<Record> {
     let Ok(entries) = fs::read_dir(paths.pods()) else {
         return Vec::new();
     };
-    let read = |path: PathBuf| serde_json::from_slice(&fs::read(path).ok()?).ok();
     entries
         .flatten()
-        .filter_map(|entry| read(entry.path().join(RECORD)))
+        .filter_map(|entry| read_record(&entry.path()))
         .collect()
+}
+
+/// The record of one pod, if this node has it.
+pub(crate) fn record(paths: &Paths, uid: &str) -> Option<Record> {
+    read_record(&paths.pod(uid)).filter(|record| record.uid == uid)
+}
+
+fn read_record(directory: &Path) -> Option<Record> {
+    serde_json::from_slice(&fs::read(directory.join(RECORD)).ok()?).ok()
 }
 
 /// Kills the init and with it every process of the pod, without waiting for them to be gone.

@@ -48,3 +48,27 @@ fn page_bytes() -> u64 {
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     u64::try_from(bytes).unwrap_or(4096)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Resident pages that have a file behind them.
+    fn file_pages() -> u64 {
+        let text = std::fs::read_to_string("/proc/self/statm").expect("/proc");
+        let shared = text.split(' ').nth(2).expect("a third number");
+        shared.parse().expect("a number")
+    }
+
+    #[test]
+    fn what_is_shed_is_gone_and_comes_back_on_demand() {
+        // Other tests run meanwhile, and may need as much again.
+        let shrank = (0..100).any(|_| {
+            let before = file_pages();
+            shed();
+            file_pages() < before
+        });
+        assert!(shrank);
+        assert_eq!("still here".to_uppercase(), "STILL HERE");
+    }
+}

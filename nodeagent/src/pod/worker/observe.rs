@@ -15,8 +15,7 @@ impl Worker {
     pub(super) fn adopt(&mut self) {
         let uid = &self.identity.uid;
         let directory = self.host.paths.pod(uid);
-        let records = sandbox::records(&self.host.paths);
-        let Some(record) = records.into_iter().find(|record| record.uid == *uid) else {
+        let Some(record) = sandbox::record(&self.host.paths, uid) else {
             return;
         };
         self.record = record;
