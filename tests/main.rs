@@ -16,6 +16,7 @@ mod health;
 mod history;
 mod host;
 mod localhost;
+mod model;
 mod names;
 mod packets;
 mod pods;

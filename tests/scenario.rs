@@ -46,7 +46,7 @@ pub(crate) struct Row {
     /// A pod, a node or `client`.
     pub(crate) from: String,
     /// `ADDRESS:PORT`, or `ADDRESS` for a ping, before `$(NAME)` is replaced.
-    to: String,
+    pub(crate) to: String,
     pub(crate) protocol: Protocol,
     pub(crate) outcome: Outcome,
 }
@@ -55,6 +55,7 @@ pub(crate) struct Row {
 pub(crate) enum Protocol {
     Tcp,
     Udp,
+    Sctp,
     /// An echo request, to an address without a port.
     Icmp,
 }
@@ -262,6 +263,7 @@ impl Row {
         let protocol = match cell("protocol").to_ascii_lowercase().as_str() {
             "" | "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
             "icmp" => Protocol::Icmp,
             other => return Err(format!("protocol {other:?}")),
         };
@@ -280,7 +282,9 @@ impl Row {
         address: impl Fn(&str, Family) -> Option<String>,
     ) -> SocketAddr {
         let (host, port) = match self.protocol {
-            Protocol::Tcp | Protocol::Udp => self.to.rsplit_once(':').unwrap_or((&self.to, "")),
+            Protocol::Tcp | Protocol::Udp | Protocol::Sctp => {
+                self.to.rsplit_once(':').unwrap_or((&self.to, ""))
+            }
             Protocol::Icmp => (self.to.as_str(), "0"),
         };
         let host = fill_in(host, |name| address(name, family));

@@ -48,26 +48,26 @@ fn every_packet_ends_where_its_scenario_says() {
 }
 
 /// A client that a set of a ruleset remembers.
-type Memory = (Name, Vec<u8>);
+pub(crate) type Memory = (Name, Vec<u8>);
 
 /// A scenario's cluster, as far as packets of one family can tell.
-struct World {
-    family: Family,
-    addresses: BTreeMap<String, IpAddr>,
+pub(crate) struct World {
+    pub(crate) family: Family,
+    pub(crate) addresses: BTreeMap<String, IpAddr>,
     nodes_of_pods: BTreeMap<String, String>,
-    rulesets: BTreeMap<String, Ruleset>,
+    pub(crate) rulesets: BTreeMap<String, Ruleset>,
     service_addresses: BTreeSet<IpAddr>,
 }
 
 impl World {
-    fn each_family_of(scenario: &Scenario, stack: Stack) -> Vec<Self> {
+    pub(crate) fn each_family_of(scenario: &Scenario, stack: Stack) -> Vec<Self> {
         let address = |name: &str, family| Some(addresses(scenario, family).get(name)?.to_string());
         let objects = scenario.objects(stack, address);
         let services = services(&objects, scenario, stack);
         let worlds = stack.families().iter().map(|family| {
             let plans = NODES.iter().map(|(node, _)| {
                 let snapshot = Snapshot {
-                    settings: settings(node, stack),
+                    settings: settings(node, zone_of(&objects, node), stack),
                     services: services.clone(),
                 };
                 let (plan, warnings) = plan(&snapshot);
@@ -100,9 +100,8 @@ impl World {
     }
 
     fn outcome(&self, row: &Row, rows: &[Row]) -> Outcome {
-        let (node, packet) = self.start(row);
-        let ends = self.through(node, packet, &BTreeSet::new());
-        match self.judge(packet.destination, &ends) {
+        let (_, packet) = self.start(row);
+        match self.judge(packet.destination, &self.ends(row)) {
             Outcome::Answered { by, seen_as }
                 if matches!(row.outcome, Outcome::Kept { .. }) && self.keeps(row, rows) =>
             {
@@ -135,8 +134,14 @@ impl World {
             })
     }
 
+    /// Every end of a row's packet.
+    pub(crate) fn ends(&self, row: &Row) -> BTreeSet<End> {
+        let (node, packet) = self.start(row);
+        self.through(node, packet, &BTreeSet::new())
+    }
+
     /// The node that a row's packet meets first, and the packet.
-    fn start(&self, row: &Row) -> (&str, Packet) {
+    pub(crate) fn start(&self, row: &Row) -> (&str, Packet) {
         let address = |name: &str, _| self.addresses.get(name).map(ToString::to_string);
         let to = row.to(self.family, address);
         let source = SocketAddr::new(self.addresses[&row.from], 40_000);
@@ -145,6 +150,7 @@ impl World {
             (Protocol::Icmp, Family::V6) => 58,
             (Protocol::Tcp, _) => 6,
             (Protocol::Udp, _) => 17,
+            (Protocol::Sctp, _) => 132,
         };
         let own = self.rulesets.get_key_value(&row.from);
         let node = match (own, self.nodes_of_pods.get(&row.from)) {
@@ -165,7 +171,7 @@ impl World {
         (node, packet)
     }
 
-    fn machine(&self, node: &str, remembered: &BTreeSet<Memory>) -> Machine {
+    pub(crate) fn machine(&self, node: &str, remembered: &BTreeSet<Memory>) -> Machine {
         let own = self.addresses[node];
         Machine {
             addresses: [own].into(),
@@ -175,7 +181,12 @@ impl World {
     }
 
     /// What becomes of a packet that meets a node, and perhaps another node after it.
-    fn through(&self, node: &str, packet: Packet, remembered: &BTreeSet<Memory>) -> BTreeSet<End> {
+    pub(crate) fn through(
+        &self,
+        node: &str,
+        packet: Packet,
+        remembered: &BTreeSet<Memory>,
+    ) -> BTreeSet<End> {
         let machine = self.machine(node, remembered);
         let mut ends = BTreeSet::new();
         for way in trace(&self.rulesets[node], &machine, packet) {
@@ -211,7 +222,7 @@ impl World {
             .find(|node| self.addresses[*node] == ip)
     }
 
-    fn judge(&self, asked: SocketAddr, ends: &BTreeSet<End>) -> Outcome {
+    pub(crate) fn judge(&self, asked: SocketAddr, ends: &BTreeSet<End>) -> Outcome {
         let name_of = |ip: &IpAddr| {
             let mut names = self.addresses.iter().filter(|(_, address)| *address == ip);
             names
@@ -252,7 +263,7 @@ impl World {
 }
 
 /// Everybody whom a scenario names, in one family.
-fn addresses(scenario: &Scenario, family: Family) -> BTreeMap<String, IpAddr> {
+pub(crate) fn addresses(scenario: &Scenario, family: Family) -> BTreeMap<String, IpAddr> {
     let address = |text: &str| family.address(text.parse().expect("an address"));
     let mut addresses: BTreeMap<String, IpAddr> = NODES
         .iter()
@@ -267,8 +278,15 @@ fn addresses(scenario: &Scenario, family: Family) -> BTreeMap<String, IpAddr> {
     addresses
 }
 
+/// The zone that a scenario's objects put a node into.
+pub(crate) fn zone_of<'a>(objects: &'a [Value], node: &str) -> Option<&'a str> {
+    let mut nodes = objects.iter().filter(|object| object["kind"] == "Node");
+    let node = nodes.find(|object| object["metadata"]["name"] == node)?;
+    node["metadata"]["labels"]["topology.kubernetes.io/zone"].as_str()
+}
+
 /// What a node's proxy knows in a cluster of those families.
-fn settings(node: &str, stack: Stack) -> Settings {
+fn settings(node: &str, zone: Option<&str>, stack: Stack) -> Settings {
     let (_, ip) = NODES
         .iter()
         .find(|(name, _)| *name == node)
@@ -284,8 +302,13 @@ fn settings(node: &str, stack: Stack) -> Settings {
     let ip: IpAddr = ip.parse().expect("an address");
     Settings {
         node_name: node.to_owned(),
+        zone: zone.map(str::to_owned),
         node_ips: families().map(|family| family.address(ip)).collect(),
         cluster_cidrs: ranges("10.42.0.0/16", "fd64::10.42.0.0/112"),
+        pod_cidrs: match node {
+            "node-1" => ranges("10.42.0.0/24", "fd64::10.42.0.0/120"),
+            _ => ranges("10.42.1.0/24", "fd64::10.42.1.0/120"),
+        },
         service_cidrs: ranges("10.0.128.0/17", "fd64::10.0.128.0/113"),
         ..Settings::default()
     }
@@ -314,7 +337,10 @@ fn services(objects: &[Value], scenario: &Scenario, stack: Stack) -> Services {
         for family in stack.families() {
             let addresses = addresses(scenario, *family);
             let pods = scenario.pods.iter();
-            slices.extend(pods.filter_map(|pod| slice_of(&service, pod, addresses[&pod.name])));
+            slices.extend(pods.filter_map(|pod| {
+                let zone = zone_of(objects, &pod.node);
+                slice_of(&service, pod, addresses[&pod.name], zone)
+            }));
         }
         services.insert(
             ServiceKey::new("default", name),
@@ -325,7 +351,12 @@ fn services(objects: &[Value], scenario: &Scenario, stack: Stack) -> Services {
 }
 
 /// One slice per pod: target ports may resolve differently in each.
-fn slice_of(service: &Service, pod: &Pod, address: IpAddr) -> Option<Arc<EndpointSlice>> {
+fn slice_of(
+    service: &Service,
+    pod: &Pod,
+    address: IpAddr,
+    zone: Option<&str>,
+) -> Option<Arc<EndpointSlice>> {
     let service = serde_json::to_value(service).expect("JSON");
     let selector = service["spec"]["selector"].as_object()?;
     let chosen = selector
@@ -359,11 +390,25 @@ fn slice_of(service: &Service, pod: &Pod, address: IpAddr) -> Option<Arc<Endpoin
         "nodeName": pod.node,
         "conditions": {
             "ready": published || pod.state == PodState::Ready,
-            "serving": published || pod.state != PodState::Unready,
+            "serving": pod.state != PodState::Unready,
             "terminating": pod.state == PodState::Leaving,
         },
+        "hints": hints(&service, pod, zone),
     });
     let address_type = if address.is_ipv4() { "IPv4" } else { "IPv6" };
     let slice = json!({ "addressType": address_type, "ports": ports, "endpoints": [endpoint] });
     Some(Arc::new(serde_json::from_value(slice).expect("a slice")))
+}
+
+/// What a Service's traffic distribution makes the endpoints controller hint.
+fn hints(service: &Value, pod: &Pod, zone: Option<&str>) -> Value {
+    let named = |name: Option<&str>| name.map(|name| json!([{ "name": name }]));
+    let ready = pod.state == PodState::Ready || service["spec"]["publishNotReadyAddresses"] == true;
+    match service["spec"]["trafficDistribution"].as_str() {
+        Some("PreferSameNode") if ready => {
+            json!({ "forNodes": named(Some(&pod.node)), "forZones": named(zone) })
+        }
+        Some("PreferClose" | "PreferSameZone") if ready => json!({ "forZones": named(zone) }),
+        _ => Value::Null,
+    }
 }

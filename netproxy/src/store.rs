@@ -18,7 +18,9 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use knarr_netproxy_plan::{FrontNode, NodePortAddresses, Planner, ServiceKey, Settings, dns::Zone};
+use knarr_netproxy_plan::{
+    FrontNode, NodePortAddresses, Planner, ServiceKey, Settings, dns::Zone, pod_cidrs,
+};
 use kube::runtime::watcher;
 
 use crate::metrics::Heard;
@@ -233,19 +235,9 @@ impl Store {
 
     /// The addresses that the node has of its own in its pod CIDRs: the first of each.
     pub(crate) fn resident_addresses(&self) -> Vec<IpAddr> {
-        let spec = self
-            .nodes
-            .now
-            .get(&self.node_name)
-            .and_then(|node| node.spec.as_ref());
-        let cidrs = spec.into_iter().flat_map(|spec| {
-            let several = spec.pod_cidrs.iter().flatten();
-            let only = spec.pod_cidr.iter().filter(|_| spec.pod_cidrs.is_none());
-            several.chain(only)
-        });
-        cidrs
-            .filter_map(|cidr| first_address(cidr.parse().ok()?))
-            .collect()
+        let node = self.nodes.now.get(&self.node_name);
+        let cidrs = node.into_iter().flat_map(pod_cidrs);
+        cidrs.filter_map(first_address).collect()
     }
 
     /// The addresses of the cluster's DNS Service.

@@ -4,12 +4,15 @@ use std::{
     fs::File,
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     path::Path,
     time::Duration,
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::socket::{SockaddrStorage, connect},
+};
 
 /// Longer than TCP takes to send a SYN again: a refusal that comes while the first is still under way is not heard.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(1500);
@@ -30,6 +33,7 @@ pub(crate) enum Outcome {
 pub(crate) enum Protocol {
     Tcp,
     Udp,
+    Sctp,
     Icmp,
 }
 
@@ -38,6 +42,7 @@ pub(crate) fn ask(protocol: Protocol, to: SocketAddr) -> Outcome {
     let answer = match protocol {
         Protocol::Tcp => ask_tcp(to),
         Protocol::Udp => ask_udp(to),
+        Protocol::Sctp => ask_sctp(to),
         Protocol::Icmp => ping(to),
     };
     match answer {
@@ -62,7 +67,40 @@ pub(crate) fn ask_from(netns: &Path, protocol: Protocol, to: SocketAddr) -> Outc
 }
 
 fn ask_tcp(to: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&to, ANSWER_TIME_MAX)?;
+    request(TcpStream::connect_timeout(&to, ANSWER_TIME_MAX)?)
+}
+
+/// Whether the kernel has SCTP at all, which many are built without.
+pub(crate) fn sctp_socket(family: i32) -> std::io::Result<OwnedFd> {
+    // SAFETY: `socket` takes no pointers.
+    let fd = unsafe {
+        libc::socket(
+            family,
+            libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
+            libc::IPPROTO_SCTP,
+        )
+    };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: `fd` is open, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// One-to-one SCTP sockets are used like those of TCP.
+fn ask_sctp(to: SocketAddr) -> std::io::Result<String> {
+    let fd = sctp_socket(if to.is_ipv4() {
+        libc::AF_INET
+    } else {
+        libc::AF_INET6
+    })?;
+    let stream = TcpStream::from(fd);
+    stream.set_write_timeout(Some(ANSWER_TIME_MAX))?;
+    connect(stream.as_raw_fd(), &SockaddrStorage::from(to))?;
+    request(stream)
+}
+
+fn request(mut stream: TcpStream) -> std::io::Result<String> {
     stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
     stream.write_all(b"GET /client HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();

@@ -160,6 +160,8 @@ pub struct Announced {
 pub struct Ranges {
     /// Where pod addresses come from.
     pub cluster_cidrs: BTreeSet<IpNet>,
+    /// Where addresses of this node's own pods come from.
+    pub pod_cidrs: BTreeSet<IpNet>,
     /// Where cluster IPs come from.
     pub service_cidrs: BTreeSet<IpNet>,
     /// Addresses of this node that accept node ports.

@@ -33,5 +33,5 @@ pub use frontend::{
 pub use key::{Address, Family, FrontendKey, PortKey, Protocol, ServiceKey};
 pub use planner::{Planner, Snapshot, plan};
 pub use policy::{Answered, Chosen};
-pub use settings::{NodePortAddresses, Settings};
+pub use settings::{NodePortAddresses, Settings, pod_cidrs};
 pub use warning::Warning;

@@ -105,14 +105,10 @@ fn plan_port(
     if plan.frontends.len() == before {
         return;
     }
-    // A pod elsewhere can meet itself through a node port here that keeps client addresses.
-    let through_node = port.node_port.is_some() && facts.external == Policy::Local;
     let may_meet_itself = |address: &&SocketAddr| {
         let own = |end: &Endpoint| end.place == Place::Here || end.node.is_none();
-        through_node
-            || endpoints
-                .iter()
-                .any(|end| end.address == **address && own(end))
+        let mut entries = endpoints.iter();
+        entries.any(|end| end.address == **address && own(end))
     };
     plan.hairpins.extend(
         chosen

@@ -24,6 +24,8 @@ pub struct Settings {
     pub node_ips: Vec<IpAddr>,
     /// Where pod addresses come from.
     pub cluster_cidrs: BTreeSet<IpNet>,
+    /// Where addresses of this node's own pods come from; the cluster's ranges when unknown.
+    pub pod_cidrs: BTreeSet<IpNet>,
     /// Where cluster IPs come from.
     pub service_cidrs: BTreeSet<IpNet>,
     /// Which addresses of this node accept node ports.
@@ -41,7 +43,7 @@ pub enum NodePortAddresses {
 }
 
 impl Settings {
-    /// Takes zone and addresses from this node's object.
+    /// Takes zone, addresses and pod CIDRs from this node's object.
     pub fn learn_node(&mut self, node: &Node) {
         self.zone = node
             .metadata
@@ -59,6 +61,7 @@ impl Settings {
             .filter(|address| address.type_ == "InternalIP")
             .filter_map(|address| address.address.parse().ok())
             .collect();
+        self.pod_cidrs = pod_cidrs(node).collect();
     }
 
     /// The primary address of one family.
@@ -82,12 +85,23 @@ impl Settings {
                 .flat_map(|range| without_loopback(*range))
                 .collect(),
         };
+        let pod_cidrs = Some(&self.pod_cidrs).filter(|known| !known.is_empty());
         Ranges {
             cluster_cidrs: self.cluster_cidrs.clone(),
+            pod_cidrs: pod_cidrs.unwrap_or(&self.cluster_cidrs).clone(),
             service_cidrs: self.service_cidrs.clone(),
             node_port_addresses: within,
         }
     }
+}
+
+/// A node's ranges of pod addresses; the older field counts where the list is absent.
+pub fn pod_cidrs(node: &Node) -> impl Iterator<Item = IpNet> {
+    let cidrs = node.spec.iter().flat_map(|spec| {
+        let only = spec.pod_cidr.iter().filter(|_| spec.pod_cidrs.is_none());
+        spec.pod_cidrs.iter().flatten().chain(only)
+    });
+    cidrs.filter_map(|cidr| cidr.parse().ok())
 }
 
 /// What is left of a range without localhost, which packets can neither leave nor enter by other links.

@@ -99,7 +99,7 @@ fn packet(settings: &Settings, plan: &Plan, key: &FrontendKey, from: From) -> Op
     let source = match from {
         // The last address of the range is no pod's own, so it is never a hairpin.
         From::Pod => {
-            let mut ranges = plan.ranges.cluster_cidrs.iter();
+            let mut ranges = plan.ranges.pod_cidrs.iter();
             ranges.find(|range| of_family(&range.addr()))?.broadcast()
         }
         From::Node => settings.primary_ip(family)?,

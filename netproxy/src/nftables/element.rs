@@ -19,6 +19,8 @@ use super::{
 pub enum Set {
     /// Where pod addresses come from.
     ClusterCidrs,
+    /// Where addresses of this node's own pods come from.
+    PodCidrs,
     /// Where cluster IPs come from.
     ServiceCidrs,
     /// This node's addresses that accept node ports.
@@ -75,8 +77,9 @@ pub enum Matching {
 
 impl Set {
     /// Every set and map, in the order in which they are read.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ClusterCidrs,
+        Self::PodCidrs,
         Self::ServiceCidrs,
         Self::NodePortAddresses,
         Self::ClusterIps,
@@ -100,6 +103,7 @@ impl Set {
     pub fn name(self) -> &'static str {
         match self {
             Self::ClusterCidrs => "cluster-cidrs",
+            Self::PodCidrs => "pod-cidrs",
             Self::ServiceCidrs => "service-cidrs",
             Self::NodePortAddresses => "node-port-addresses",
             Self::ClusterIps => "cluster-ips",
@@ -131,7 +135,7 @@ impl Set {
         let node_port = [Field::Protocol, Field::Port];
         let slot = Field::Slot { below: 1 };
         match self {
-            Self::ClusterCidrs => vec![Field::Source],
+            Self::ClusterCidrs | Self::PodCidrs => vec![Field::Source],
             Self::ServiceCidrs | Self::NodePortAddresses | Self::ClusterIps => {
                 vec![Field::Destination]
             }
@@ -156,6 +160,7 @@ impl Set {
     pub fn leads(self) -> Leads {
         match self {
             Self::ClusterCidrs
+            | Self::PodCidrs
             | Self::ServiceCidrs
             | Self::NodePortAddresses
             | Self::ClusterIps
@@ -180,6 +185,7 @@ impl Set {
     pub fn matching(self) -> Matching {
         match self {
             Self::ClusterCidrs
+            | Self::PodCidrs
             | Self::ServiceCidrs
             | Self::NodePortAddresses
             | Self::AllowedSources => Matching::Ranges,

@@ -24,6 +24,9 @@ pub(crate) fn everything() -> Plan {
         cluster_cidrs: ["10.42.0.0/16", "fd42::/56"]
             .map(|cidr| cidr.parse().expect("a CIDR"))
             .into(),
+        pod_cidrs: ["10.42.0.0/24", "fd42::/64"]
+            .map(|cidr| cidr.parse().expect("a CIDR"))
+            .into(),
         service_cidrs: ["10.0.128.0/17", "fd43::/108"]
             .map(|c| c.parse().expect("a CIDR"))
             .into(),

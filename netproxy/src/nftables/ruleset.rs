@@ -209,6 +209,7 @@ impl Ruleset {
 #[must_use]
 pub fn range_elements(ranges: &Ranges, family: Family) -> Vec<Element> {
     let mut elements = element::of_ranges(Set::ClusterCidrs, &ranges.cluster_cidrs, family);
+    elements.extend(element::of_ranges(Set::PodCidrs, &ranges.pod_cidrs, family));
     elements.extend(element::of_ranges(
         Set::ServiceCidrs,
         &ranges.service_cidrs,

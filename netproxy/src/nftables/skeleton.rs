@@ -133,10 +133,10 @@ fn untranslated() -> Vec<Vec<Statement>> {
     ]
 }
 
-/// Only for sources that are neither a pod nor this node.
+/// Only for sources that are neither a pod of this node nor the node itself.
 fn from_outside(then: Vec<Statement>) -> Vec<Statement> {
     let mut statements = vec![
-        absent(&[Field::Source], "cluster-cidrs"),
+        absent(&[Field::Source], "pod-cidrs"),
         Statement::Local {
             side: Side::Source,
             how: Comparison::Unequal,
