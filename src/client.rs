@@ -1,16 +1,16 @@
 //! Speaks to the API server for the client commands: finds the kubeconfig, sends, and turns failures into one line.
 
+mod connection;
+mod kubeconfig;
+
 use anyhow::{Context, Result};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use knarr_api::kinds::{self, Kind};
-use kube::{
-    Client, Config,
-    client::Body,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use kube::{Client, client::Body};
 use serde_json::Value;
 
+pub(crate) use self::connection::{Server, Trust, client};
 use crate::{
     exit::{Code, Failure},
     settings::Settings,
@@ -20,21 +20,21 @@ pub(crate) const JSON: &str = "application/json";
 pub(crate) const APPLY: &str = "application/apply-patch+yaml";
 
 /// A client for the cluster of `--kubeconfig`, or of the data directory.
-pub(crate) async fn connect(settings: &Settings) -> Result<Client> {
+pub(crate) fn connect(settings: &Settings) -> Result<Client> {
     let path = settings
         .kubeconfig
         .clone()
         .unwrap_or_else(|| settings.data_dir.join("kubeconfig.yaml"));
-    let kubeconfig = Kubeconfig::read_from(&path).map_err(|_| {
+    let text = std::fs::read_to_string(&path).map_err(|_| {
         Failure::new(
             Code::Unreachable,
             format!("cannot read a kubeconfig at {}", path.display()),
         )
         .hint("start one with `knarr up`, or name another with --kubeconfig")
     })?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    install_crypto();
-    Ok(Client::try_from(config)?)
+    let server = kubeconfig::server(&text, &path)
+        .with_context(|| format!("cannot use the kubeconfig at {}", path.display()))?;
+    client(server)
 }
 
 /// rustls asks for one provider per process.

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
+use knarr_api::yaml;
 
 use crate::{
     exit::{Code, Failure},
@@ -17,8 +18,8 @@ const FILE: &str = "cluster.yaml";
 pub(crate) async fn ranges(settings: &Settings) -> Result<Ranges> {
     let path = settings.data_dir.join(FILE);
     if let Ok(text) = fs::read_to_string(&path) {
-        let kept: Ranges = serde_saphyr::from_str(&text)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let kept: Ranges =
+            yaml::typed(&text).with_context(|| format!("cannot read {}", path.display()))?;
         refuse_change(&settings.wanted, &kept)?;
         return Ok(Ranges {
             lb_pool: or(&settings.wanted.lb_pool, &kept.lb_pool),

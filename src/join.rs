@@ -8,13 +8,16 @@ use std::{
 
 use anyhow::{Context, Result};
 use http_body_util::BodyExt;
-use kube::{Client, Config, config::AuthInfo};
+use kube::Client;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::exit::{Code, Failure};
+use crate::{
+    client::{self, Server, Trust},
+    exit::{Code, Failure},
+};
 
 /// What a machine needs to speak to the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,11 +116,15 @@ pub(crate) async fn credentials(
 
 /// Fetches the CA unverified, and believes it only if its hash is the one the token names.
 async fn trusted_ca(server: &str, expected_sha256: &str) -> Result<String> {
-    let mut config = config_for(server)?;
-    config.accept_invalid_certs = true;
+    let unproven = Server {
+        url: url(server)?,
+        trust: Trust::Anybody,
+        identity: None,
+        token: None,
+    };
     let request = http::Request::get("/cacerts").body(kube::client::Body::empty())?;
     let pem =
-        String::from_utf8(send(config, request, server).await?).context("/cacerts is not PEM")?;
+        String::from_utf8(send(unproven, request, server).await?).context("/cacerts is not PEM")?;
     let der =
         CertificateDer::from_pem_slice(pem.as_bytes()).context("/cacerts holds no certificate")?;
     let found: String = Sha256::digest(&der)
@@ -142,12 +149,11 @@ async fn join(server: &str, ca: &str, secret: &str, newcomer: Newcomer<'_>) -> R
         Part::Node => key_and_csr(name).map(|(key, csr)| (Some(key), Some(csr)))?,
         Part::Front => (None, None),
     };
-    let mut config = config_for(server)?;
-    let der = CertificateDer::from_pem_slice(ca.as_bytes()).context("the CA is not PEM")?;
-    config.root_cert = Some(vec![der.to_vec()]);
-    config.auth_info = AuthInfo {
-        token: Some(secret.to_owned().into()),
-        ..AuthInfo::default()
+    let proven = Server {
+        url: url(server)?,
+        trust: Trust::Authorities(ca.to_owned()),
+        identity: None,
+        token: Some(secret.to_owned()),
     };
     let body = serde_json::to_vec(&JoinRequest {
         part,
@@ -157,9 +163,9 @@ async fn join(server: &str, ca: &str, secret: &str, newcomer: Newcomer<'_>) -> R
         serving_csr,
     })?;
     let request = http::Request::post("/knarr/v1/join")
-        .header(http::header::CONTENT_TYPE, crate::client::JSON)
+        .header(http::header::CONTENT_TYPE, client::JSON)
         .body(kube::client::Body::from(body))?;
-    let answer: JoinAnswer = serde_json::from_slice(&send(config, request, server).await?)?;
+    let answer: JoinAnswer = serde_json::from_slice(&send(proven, request, server).await?)?;
     Ok(Credentials {
         ca: answer.ca,
         client_certificate: answer.client_certificate,
@@ -173,18 +179,15 @@ async fn join(server: &str, ca: &str, secret: &str, newcomer: Newcomer<'_>) -> R
 
 /// A client that shows the machine's certificate and trusts only the cluster's CA.
 pub(crate) fn client(server: &str, credentials: &Credentials) -> Result<Client> {
-    let mut config = Config::new(server.parse().context("the server's URL")?);
-    let ca =
-        CertificateDer::from_pem_slice(credentials.ca.as_bytes()).context("the CA is not PEM")?;
-    config.root_cert = Some(vec![ca.to_vec()]);
-    let encode =
-        |text: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
-    config.auth_info = AuthInfo {
-        client_certificate_data: Some(encode(&credentials.client_certificate)),
-        client_key_data: Some(encode(&credentials.client_key).into()),
-        ..AuthInfo::default()
-    };
-    Ok(Client::try_from(config)?)
+    client::client(Server {
+        url: url(server)?,
+        trust: Trust::Authorities(credentials.ca.clone()),
+        identity: Some((
+            credentials.client_certificate.clone(),
+            credentials.client_key.clone(),
+        )),
+        token: None,
+    })
 }
 
 /// A fresh key as PEM, and a request to have it signed; the server decides what the certificate says.
@@ -195,25 +198,24 @@ fn key_and_csr(name: &str) -> Result<(String, String)> {
     Ok((key.serialize_pem(), params.serialize_request(&key)?.pem()?))
 }
 
-fn config_for(server: &str) -> Result<Config> {
-    let uri: http::Uri = server
+fn url(server: &str) -> Result<http::Uri> {
+    server
         .parse()
         .ok()
         .filter(|uri: &http::Uri| uri.scheme_str() == Some("https"))
         .ok_or_else(|| {
             Failure::new(Code::Unreadable, format!("{server:?} is not an https URL"))
                 .hint("as in --server https://192.0.2.1:6443")
-        })?;
-    crate::client::install_crypto();
-    Ok(Config::new(uri))
+                .into()
+        })
 }
 
 async fn send(
-    config: Config,
+    to: Server,
     request: http::Request<kube::client::Body>,
     server: &str,
 ) -> Result<Vec<u8>> {
-    let client = Client::try_from(config)?;
+    let client = client::client(to)?;
     let response = client.send(request).await.map_err(|error| {
         Failure::new(Code::Unreachable, format!("cannot reach {server}: {error}"))
             .hint("is `knarr server` running there?")

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
+use knarr_api::yaml;
 use knarr_apiserver::controllers::AddressRange;
 use knarr_netproxy::{LocalhostNodePorts, NodePortAddresses};
 
@@ -120,14 +121,8 @@ fn unreadable(message: impl std::fmt::Display) -> Failure {
 fn read_file(path: &Path) -> Result<Flags> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| unreadable(format!("cannot read {}: {error}", path.display())))?;
-    serde_saphyr::from_str(&text).map_err(|error| {
-        let first = error
-            .to_string()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        unreadable(format!("{}: {first}", path.display()))
+    yaml::typed(&text).map_err(|error| {
+        unreadable(format!("{}: {error}", path.display()))
             .hint("its keys are the long flags, as in `port: 6443`")
             .into()
     })

@@ -1,6 +1,7 @@
 //! YAML as Kubernetes reads it: YAML 1.1 scalars, bounded aliases. Knows nothing of kinds.
 
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use serde_saphyr::{DuplicateKeyPolicy, Options};
 
 /// Why a text is not YAML, and where.
@@ -19,6 +20,24 @@ pub struct Error {
 pub fn documents(text: &[u8]) -> Result<Vec<Value>, Error> {
     let values = read(text, DuplicateKeyPolicy::Error)?;
     Ok(values.into_iter().filter(|v| !v.is_null()).collect())
+}
+
+/// Reads the first document as a value of its own type; nothing but comments is an empty mapping.
+///
+/// # Errors
+/// As [`documents`], or what the type refuses.
+pub fn typed<T: DeserializeOwned>(text: &str) -> Result<T, TypedError> {
+    let first = documents(text.as_bytes())?.into_iter().next();
+    Ok(serde_json::from_value(first.unwrap_or_else(|| json!({})))?)
+}
+
+/// Why a text is not the YAML of a type.
+#[derive(Debug, thiserror::Error)]
+pub enum TypedError {
+    #[error(transparent)]
+    Syntax(#[from] Error),
+    #[error(transparent)]
+    Content(#[from] serde_json::Error),
 }
 
 /// Reads the first document, `null` if there is none; of duplicate keys the last one counts and each is a problem.

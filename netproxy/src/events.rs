@@ -7,9 +7,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     jiff::Timestamp,
 };
+use knarr_client::Api;
 use knarr_netproxy_plan::ServiceKey;
 use kube::{
-    Api, Client,
+    Client,
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
@@ -140,7 +141,7 @@ async fn reference(
             ..ObjectReference::default()
         }));
     };
-    let services = Api::<Service>::namespaced(client.clone(), &key.namespace);
+    let services = kube::Api::<Service>::namespaced(client.clone(), &key.namespace);
     let service = services.get_metadata_opt(&key.name).await?;
     Ok(service.map(|service| ObjectReference {
         api_version: Some("v1".to_owned()),

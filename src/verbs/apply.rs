@@ -25,7 +25,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, settings: &Settings) -> Result<()> {
     let items = read_all(&args.files, &args.scope.namespace)?;
-    let client = client::connect(settings).await?;
+    let client = client::connect(settings)?;
     for item in &items {
         println!("{} {}", item.label(), apply(&client, item).await?);
     }

@@ -39,7 +39,7 @@ pub(crate) async fn run(args: Args, settings: &Settings) -> Result<()> {
             .hint("name TYPE/NAME or give -f FILE")
             .into());
     }
-    let client = client::connect(settings).await?;
+    let client = client::connect(settings)?;
     // What was applied first is what the rest may live in.
     for Item {
         kind,

@@ -51,7 +51,7 @@ pub(crate) async fn run(args: Args, settings: &Settings) -> Result<ExitCode> {
         tty,
         command,
     } = args;
-    let client = client::connect(settings).await?;
+    let client = client::connect(settings)?;
     let name = pod.strip_prefix("pod/").unwrap_or(&pod).to_owned();
     let pods: Api<Pod> = Api::namespaced(client, &scope.namespace);
     let params = AttachParams {

@@ -52,7 +52,7 @@ pub(crate) async fn run(args: Args, settings: &Settings) -> Result<ExitCode> {
             return Err(failure.hint("name a Service, as in svc/web").into());
         }
     };
-    let client = client::connect(settings).await?;
+    let client = client::connect(settings)?;
     let facts = gather(&client, &args.scope.namespace, name, &settings.node_name).await?;
     let explanation = explain(&facts);
     match args.output {

@@ -41,7 +41,7 @@ enum Output {
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 pub(crate) async fn run(args: Args, settings: &Settings) -> Result<()> {
-    let client = client::connect(settings).await?;
+    let client = client::connect(settings)?;
     let targets = split_targets(&args.targets);
     let many = targets.len() > 1;
     let query = args

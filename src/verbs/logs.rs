@@ -42,7 +42,7 @@ pub(crate) async fn run(args: Args, settings: &Settings) -> Result<()> {
         tail,
         timestamps,
     } = args;
-    let client = client::connect(settings).await?;
+    let client = client::connect(settings)?;
     let name = pod.strip_prefix("pod/").unwrap_or(&pod).to_owned();
     let params = LogParams {
         container,

@@ -20,7 +20,7 @@ const NETPROXY_HEALTH_PORT: u16 = 10256;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(settings: &Settings) -> Result<ExitCode> {
-    let client = client::connect(settings).await?;
+    let client = client::connect(settings)?;
     let mut rows = vec![api_server(&client).await?];
     for node in Api::<Node>::all(client.clone())
         .list(&ListParams::default())
