@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteSynchronous};
+use sqlx::{
+    ConnectOptions, Connection, SqliteConnection,
+    sqlite::{SqliteJournalMode, SqliteSynchronous},
+};
 
 use super::{Batch, open, transact};
 use crate::{pki::flush_directory, storage::Revision};
@@ -25,10 +28,14 @@ pub(super) async fn database(
     remove(&draft)?;
     create_private(&draft)?;
     let unflushed = open::options(&draft, SqliteSynchronous::Off);
+    // The mode is set before the flushes are turned off, and a change to a log would be flushed.
+    let unflushed = unflushed.journal_mode(SqliteJournalMode::Off);
     let mut connection = unflushed.connect().await?;
     open::migrate(&mut connection).await?;
     transact(&mut connection, batch, reservation).await?;
-    // Closing copies the log into the file, and removes the log.
+    sqlx::query("PRAGMA journal_mode = WAL")
+        .execute(&mut connection)
+        .await?;
     connection.close().await?;
     let to = path.to_owned();
     tokio::task::spawn_blocking(move || put_in_place(&draft, &to))
