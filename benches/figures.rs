@@ -30,6 +30,8 @@ mod programming;
 mod scale;
 #[path = "figures/shapes.rs"]
 mod shapes;
+#[path = "figures/size.rs"]
+mod size;
 #[path = "figures/start.rs"]
 mod start;
 
@@ -46,6 +48,7 @@ pub(crate) struct Row {
 type Figure = (&'static str, fn() -> Vec<Row>);
 
 const FIGURES: &[Figure] = &[
+    ("size", size::measure),
     ("start", start::measure),
     ("idle", idle::measure),
     ("pods", pods::measure),
