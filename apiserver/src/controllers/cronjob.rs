@@ -1,10 +1,12 @@
 //! The cronjob controller: a Job at every moment a schedule names.
 
 mod plan;
+mod zone;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -51,7 +53,11 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
     };
     let mut jobs = cluster.jobs.in_namespace(&key.namespace);
     jobs.retain(|job| is_controlled_by(&job.metadata, cron_job.as_ref()));
-    let plan = plan::plan(&cron_job, &jobs, Timestamp::now());
+    let zone = match cron_job.spec.time_zone.as_deref() {
+        Some(name) => zone::read(name),
+        None => Ok(TimeZone::UTC),
+    };
+    let plan = plan::plan(&cron_job, &jobs, zone, Timestamp::now());
     cluster.tell(COMPONENT, cron_job.as_ref(), plan.notices);
     for job in plan.deleted {
         delete(&cluster, &cron_job, &job).await?;

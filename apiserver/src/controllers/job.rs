@@ -4,7 +4,9 @@
 
 mod count;
 mod index;
+mod per_index;
 mod plan;
+mod policy;
 mod status;
 
 use std::sync::Arc;

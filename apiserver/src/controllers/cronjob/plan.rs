@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use knarr_api::cron::Schedule;
 
+use super::zone;
 use crate::controllers::claim::controller_reference;
 use crate::controllers::event::Notice;
 use crate::controllers::queue::Next;
@@ -26,8 +27,13 @@ pub(super) struct Plan {
     pub(super) next: Next,
 }
 
-/// Plans one pass; `jobs` are those the CronJob controls.
-pub(super) fn plan(cron_job: &CronJob, jobs: &[Arc<Job>], now: Timestamp) -> Plan {
+/// Plans one pass; `jobs` are those the CronJob controls, `zone` is the one its spec names.
+pub(super) fn plan(
+    cron_job: &CronJob,
+    jobs: &[Arc<Job>],
+    zone: Result<TimeZone, zone::Error>,
+    now: Timestamp,
+) -> Plan {
     let mut plan = Plan {
         created: None,
         deleted: surplus(cron_job, jobs),
@@ -40,7 +46,7 @@ pub(super) fn plan(cron_job: &CronJob, jobs: &[Arc<Job>], now: Timestamp) -> Pla
     let spec = &cron_job.spec;
     let leaving = cron_job.metadata.deletion_timestamp.is_some();
     if !leaving && spec.suspend != Some(true) {
-        match clock(cron_job) {
+        match clock(cron_job, zone) {
             Ok((schedule, zone)) => run(cron_job, &schedule, &zone, &mut status, &mut plan, now),
             Err(notice) => plan.notices.push(notice),
         }
@@ -53,7 +59,10 @@ pub(super) fn plan(cron_job: &CronJob, jobs: &[Arc<Job>], now: Timestamp) -> Pla
     plan
 }
 
-fn clock(cron_job: &CronJob) -> Result<(Schedule, TimeZone), Notice> {
+fn clock(
+    cron_job: &CronJob,
+    zone: Result<TimeZone, zone::Error>,
+) -> Result<(Schedule, TimeZone), Notice> {
     let spec = &cron_job.spec;
     let schedule = Schedule::parse(&spec.schedule).map_err(|error| {
         Notice::warning(
@@ -61,15 +70,13 @@ fn clock(cron_job: &CronJob) -> Result<(Schedule, TimeZone), Notice> {
             format!("unparseable schedule: {:?} : {error}", spec.schedule),
         )
     })?;
-    let zone = match spec.time_zone.as_deref() {
-        None => TimeZone::UTC,
-        Some(name) => TimeZone::get(name).map_err(|error| {
-            Notice::warning(
-                "UnknownTimeZone",
-                format!("invalid timeZone: {name:?}: {error}"),
-            )
-        })?,
-    };
+    let zone = zone.map_err(|error| {
+        let name = spec.time_zone.as_deref().unwrap_or_default();
+        Notice::warning(
+            "UnknownTimeZone",
+            format!("invalid timeZone: {name:?}: {error}"),
+        )
+    })?;
     Ok((schedule, zone))
 }
 
@@ -337,7 +344,13 @@ mod tests {
 
     fn check(cron_job: &CronJob, jobs: &[Arc<Job>], at: &str, expected: Value) {
         let now = format!("2026-06-01T{at}Z").parse().expect("a time");
-        let plan = plan(cron_job, jobs, now);
+        let zone = match cron_job.spec.time_zone.as_deref() {
+            None => Ok(TimeZone::UTC),
+            // Two hours ahead, as central Europe is in June.
+            Some("Ahead") => Ok(TimeZone::fixed(jiff::tz::offset(2))),
+            Some(name) => Err(zone::Error::Unknown(name.to_owned())),
+        };
+        let plan = plan(cron_job, jobs, zone, now);
         let names = |jobs: &[Arc<Job>]| -> Vec<String> {
             jobs.iter()
                 .filter_map(|job| job.metadata.name.clone())
@@ -391,6 +404,22 @@ mod tests {
             "12:35:00",
             json!({"created": null, "deleted": [], "next": 300}),
         );
+    }
+
+    #[test]
+    fn the_schedule_goes_by_its_time_zone() {
+        let noon = |zone: Value| {
+            cron_job(
+                json!({"schedule": "0 18 * * *", "timeZone": zone}),
+                json!({}),
+            )
+        };
+        let hours = |hours: u64| hours * 60 * 60;
+        let waits = |seconds: u64| json!({"created": null, "deleted": [], "next": seconds});
+        check(&noon(json!(null)), &[], "13:00:00", waits(hours(5)));
+        check(&noon(json!("Ahead")), &[], "13:00:00", waits(hours(3)));
+        let nothing = json!({"created": null, "deleted": [], "next": null});
+        check(&noon(json!("No/Where")), &[], "13:00:00", nothing);
     }
 
     #[test]
@@ -467,6 +496,7 @@ mod tests {
         let plan = plan(
             &cron_job(json!({}), before),
             &[job("done", Some("Complete"), 1), job("going", None, 2)],
+            Ok(TimeZone::UTC),
             now,
         );
         let status = plan

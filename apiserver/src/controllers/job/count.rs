@@ -8,7 +8,8 @@ use k8s_openapi::api::batch::v1::{JobSpec, JobStatus, UncountedTerminatedPods};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
-use super::index;
+use super::policy::{Consequence, consequence};
+use super::{index, per_index};
 use crate::controllers::pods;
 use crate::controllers::write::Write;
 
@@ -59,6 +60,10 @@ pub(super) struct Counts {
     pub(super) succeeded: i32,
     pub(super) failed: i32,
     pub(super) completed_indexes: BTreeSet<i32>,
+    /// Indexes that will not be tried again.
+    pub(super) failed_indexes: BTreeSet<i32>,
+    /// Why the Job has failed, where the failure of a pod says so.
+    pub(super) job_failure: Option<String>,
     /// What the status is to hold before their finalizers go.
     pub(super) uncounted: UncountedTerminatedPods,
     /// Counted for good: those whose finalizers are gone.
@@ -66,6 +71,8 @@ pub(super) struct Counts {
     pub(super) counted_failed: i32,
     /// Pods whose end the status holds.
     pub(super) released: Vec<Arc<Pod>>,
+    /// The same, but held until their replacements carry their count of failures.
+    pub(super) awaiting_replacement: Vec<Arc<Pod>>,
 }
 
 /// Counts `pods` on top of what `status` holds.
@@ -81,10 +88,16 @@ pub(super) fn count(spec: &JobSpec, status: &JobStatus, pods: &[Arc<Pod>]) -> Co
             status.completed_indexes.as_deref().unwrap_or_default(),
             completions,
         ),
+        failed_indexes: index::parse(
+            status.failed_indexes.as_deref().unwrap_or_default(),
+            completions,
+        ),
+        job_failure: None,
         uncounted: UncountedTerminatedPods::default(),
         counted_succeeded: status.succeeded.unwrap_or(0),
         counted_failed: status.failed.unwrap_or(0),
         released: Vec::new(),
+        awaiting_replacement: Vec::new(),
     };
     let held: BTreeSet<&str> = pods
         .iter()
@@ -100,6 +113,9 @@ pub(super) fn count(spec: &JobSpec, status: &JobStatus, pods: &[Arc<Pod>]) -> Co
     counts.counted_failed += gone;
     for pod in pods {
         counts.look(spec, pod, &mut succeeded, &mut failed);
+    }
+    if spec.backoff_limit_per_index.is_some() {
+        counts.hold_unreplaced(pods);
     }
     if is_indexed(spec) {
         counts.counted_succeeded =
@@ -141,6 +157,19 @@ impl Counts {
             }
             succeeded
         } else if has_failed(spec, pod) {
+            if per_index::ends_index(spec, pod) {
+                self.failed_indexes.extend(index::of(pod));
+            }
+            match consequence(spec, pod) {
+                Consequence::Ignored => {
+                    self.released.push(Arc::clone(pod));
+                    return;
+                }
+                Consequence::JobFailed(why) => {
+                    self.job_failure.get_or_insert(why);
+                }
+                Consequence::Counted | Consequence::IndexFailed => {}
+            }
             failed
         } else {
             return;
@@ -149,6 +178,31 @@ impl Counts {
             list.push(uid);
         }
         self.released.push(Arc::clone(pod));
+    }
+}
+
+impl Counts {
+    /// Of each index that is to be tried again, the last failed pod stays until the next one is there.
+    fn hold_unreplaced(&mut self, pods: &[Arc<Pod>]) {
+        let working: BTreeSet<i32> = self
+            .active
+            .iter()
+            .filter_map(|pod| index::of(pod))
+            .collect();
+        let last = per_index::last_failed(pods);
+        let is_awaiting = |pod: &Arc<Pod>| {
+            let index = index::of(pod);
+            index.is_some_and(|index| {
+                last.get(&index).is_some_and(|last| Arc::ptr_eq(last, pod))
+                    && !working.contains(&index)
+                    && !self.failed_indexes.contains(&index)
+                    && !self.completed_indexes.contains(&index)
+            })
+        };
+        let (held, released) = std::mem::take(&mut self.released)
+            .into_iter()
+            .partition(is_awaiting);
+        (self.awaiting_replacement, self.released) = (held, released);
     }
 }
 

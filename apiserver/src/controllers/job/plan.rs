@@ -1,6 +1,6 @@
 //! The plan for one Job: what its pods add up to, and which to make or remove.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +10,9 @@ use k8s_openapi::api::core::v1::{EnvVar, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::count::{Counts, FINALIZER, count, ended, has_finalizer, is_indexed};
-use super::index;
+use super::per_index::{self, Failures};
 use super::status::{self, COMPLETE, FAILED, FAILURE, SUCCESS, SUSPENDED, Verdict};
+use super::{index, policy};
 use crate::controllers::event::Notice;
 use crate::controllers::pods;
 use crate::controllers::queue::Next;
@@ -20,6 +21,14 @@ use crate::controllers::template;
 const BACKOFF_FIRST: SignedDuration = SignedDuration::from_secs(10);
 const BACKOFF_MAX: SignedDuration = SignedDuration::from_mins(10);
 const BURST_MAX: usize = 500;
+const BACKOFF_LIMIT: &str = "BackoffLimitExceeded";
+/// The other reasons a Job fails for.
+const FAILURE_REASONS: [&str; 4] = [
+    "DeadlineExceeded",
+    "PodFailurePolicy",
+    "FailedIndexes",
+    "MaxFailedIndexesExceeded",
+];
 const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
 
 /// Everything one Job's plan looks at.
@@ -74,7 +83,10 @@ pub(super) fn plan(snapshot: &Snapshot<'_>) -> Plan {
     start(snapshot, &mut new, &mut plan);
     let verdict = judge(snapshot, &counts, &mut new);
     match &verdict {
-        Some(_) => plan.deleted.clone_from(&counts.active),
+        Some(_) => {
+            plan.deleted.clone_from(&counts.active);
+            plan.released.clone_from(&counts.awaiting_replacement);
+        }
         None if snapshot.spec.suspend == Some(true) => plan.deleted.clone_from(&counts.active),
         None => size(snapshot, &counts, &mut plan),
     }
@@ -145,25 +157,51 @@ fn judge(snapshot: &Snapshot<'_>, counts: &Counts, status: &mut JobStatus) -> Op
         return Some(Outcome::Failed(verdict));
     }
     let spec = snapshot.spec;
+    if let Some(why) = &counts.job_failure {
+        return Some(Outcome::Failed(Verdict::new("PodFailurePolicy", why)));
+    }
     let limit = spec.backoff_limit.unwrap_or(6);
     if counts.failed > limit || restarts_exceed(spec, &counts.active, limit) {
         let message = "Job has reached the specified backoff limit";
-        return Some(Outcome::Failed(Verdict::new(
-            "BackoffLimitExceeded",
-            message,
-        )));
+        return Some(Outcome::Failed(Verdict::new(BACKOFF_LIMIT, message)));
     }
     if time_left(snapshot, status).is_some_and(|left| !left.is_positive()) {
         let message = "Job was active longer than specified deadline";
         return Some(Outcome::Failed(Verdict::new("DeadlineExceeded", message)));
+    }
+    if spec.suspend == Some(true) {
+        return None;
+    }
+    if let Some(outcome) = judge_indexes(spec, counts) {
+        return Some(outcome);
     }
     let complete = match spec.completions {
         None => counts.succeeded > 0 && counts.active.is_empty() && counts.terminating == 0,
         Some(completions) => counts.succeeded >= completions,
     };
     let message = "Reached expected number of succeeded pods";
-    let settled = complete && spec.suspend != Some(true);
-    settled.then(|| Outcome::Complete(Verdict::new("CompletionsReached", message)))
+    complete.then(|| Outcome::Complete(Verdict::new("CompletionsReached", message)))
+}
+
+/// What the indexes that succeeded and failed come to.
+fn judge_indexes(spec: &JobSpec, counts: &Counts) -> Option<Outcome> {
+    let failed = i32::try_from(counts.failed_indexes.len()).unwrap_or(i32::MAX);
+    if spec.max_failed_indexes.is_some_and(|max| failed > max) {
+        let message = "Job has exceeded the specified maximal number of failed indexes";
+        let verdict = Verdict::new("MaxFailedIndexesExceeded", message);
+        return Some(Outcome::Failed(verdict));
+    }
+    if is_indexed(spec)
+        && let Some(message) = policy::success(spec, &counts.completed_indexes)
+    {
+        return Some(Outcome::Complete(Verdict::new("SuccessPolicy", message)));
+    }
+    let ended = counts.succeeded.saturating_add(failed);
+    let over = failed > 0
+        && spec
+            .completions
+            .is_some_and(|completions| ended >= completions);
+    over.then(|| Outcome::Failed(Verdict::new("FailedIndexes", "Job has failed indexes")))
 }
 
 fn restarts_exceed(spec: &JobSpec, active: &[Arc<Pod>], limit: i32) -> bool {
@@ -210,7 +248,10 @@ fn size(snapshot: &Snapshot<'_>, counts: &Counts, plan: &mut Plan) {
     let wanted = match spec.completions {
         None if counts.succeeded > 0 => active.min(parallelism),
         None => parallelism,
-        Some(completions) => parallelism.min((completions - counts.succeeded).max(0)),
+        Some(completions) => {
+            let failed = i32::try_from(counts.failed_indexes.len()).unwrap_or(i32::MAX);
+            parallelism.min((completions - counts.succeeded - failed).max(0))
+        }
     };
     let deadline = snapshot
         .job
@@ -238,29 +279,65 @@ fn size(snapshot: &Snapshot<'_>, counts: &Counts, plan: &mut Plan) {
     if missing == 0 {
         return;
     }
-    if let Some(left) = backoff(snapshot) {
-        plan.next = match plan.next {
-            Next::After(sooner) => Next::After(sooner.min(left)),
-            Next::OnChange => Next::After(left),
-        };
+    if spec.backoff_limit_per_index.is_none()
+        && let Some(left) = backoff(snapshot)
+    {
+        wait_at_most(plan, left);
         return;
     }
     if is_indexed(spec) {
-        let working: BTreeSet<i32> = counts
-            .active
-            .iter()
-            .filter_map(|pod| index::of(pod))
-            .collect();
-        let all = 0..spec.completions.unwrap_or(0);
-        let free = all
-            .filter(|index| !working.contains(index) && !counts.completed_indexes.contains(index));
-        plan.created = free
-            .take(missing)
-            .map(|index| indexed_pod(snapshot, index))
-            .collect();
+        create_indexed(snapshot, counts, missing, plan);
     } else {
         plan.created = vec![pod(snapshot); missing];
     }
+}
+
+fn wait_at_most(plan: &mut Plan, left: Duration) {
+    plan.next = match plan.next {
+        Next::After(sooner) => Next::After(sooner.min(left)),
+        Next::OnChange => Next::After(left),
+    };
+}
+
+/// Makes pods for the first indexes that nobody works on and that need not wait.
+fn create_indexed(snapshot: &Snapshot<'_>, counts: &Counts, missing: usize, plan: &mut Plan) {
+    let spec = snapshot.spec;
+    let working = counts.active.iter().filter_map(|pod| index::of(pod));
+    let mut taken: BTreeSet<i32> = working.collect();
+    taken.extend(&counts.completed_indexes);
+    taken.extend(&counts.failed_indexes);
+    let last_failed = match spec.backoff_limit_per_index {
+        Some(_) => per_index::last_failed(snapshot.pods),
+        None => BTreeMap::new(),
+    };
+    for index in (0..spec.completions.unwrap_or(0)).filter(|index| !taken.contains(index)) {
+        if plan.created.len() == missing {
+            return;
+        }
+        let mut failures = Failures::default();
+        if let Some(failed) = last_failed.get(&index) {
+            let left;
+            (failures, left) = per_index::replacement(spec, failed, snapshot.now, delay);
+            if let Some(left) = left {
+                wait_at_most(plan, Duration::try_from(left).unwrap_or_default());
+                continue;
+            }
+        }
+        let mut pod = indexed_pod(snapshot, index);
+        if spec.backoff_limit_per_index.is_some() {
+            failures.annotate(&mut pod);
+        }
+        plan.created.push(pod);
+    }
+}
+
+/// How long after the last of so many failures in a row the next pod is made.
+fn delay(failures: u32) -> SignedDuration {
+    const DOUBLINGS_MAX: u32 = 10;
+    let doublings = failures.saturating_sub(1).min(DOUBLINGS_MAX);
+    BACKOFF_FIRST
+        .saturating_mul(1 << doublings)
+        .min(BACKOFF_MAX)
 }
 
 /// How long to wait before replacing pods that failed one after another.
@@ -277,12 +354,7 @@ fn backoff(snapshot: &Snapshot<'_>) -> Option<Duration> {
         .filter(|end| Some(*end) > last_success)
         .collect();
     let last = failures.iter().max()?;
-    let doublings = u32::try_from(failures.len().saturating_sub(1))
-        .unwrap_or(u32::MAX)
-        .min(10);
-    let delay = BACKOFF_FIRST
-        .saturating_mul(1 << doublings)
-        .min(BACKOFF_MAX);
+    let delay = delay(u32::try_from(failures.len()).unwrap_or(u32::MAX));
     let left = delay - snapshot.now.duration_since(*last);
     left.is_positive()
         .then(|| Duration::try_from(left).unwrap_or_default())
@@ -344,6 +416,9 @@ fn write_counts(snapshot: &Snapshot<'_>, counts: &Counts, plan: &Plan, new: &mut
         new.completed_indexes =
             Some(index::format(&counts.completed_indexes)).filter(|text| !text.is_empty());
     }
+    if snapshot.spec.backoff_limit_per_index.is_some() {
+        new.failed_indexes = Some(index::format(&counts.failed_indexes));
+    }
 }
 
 /// Says first what the Job comes to, and that it is over once its last pod is.
@@ -373,11 +448,9 @@ fn conclude(
         Some(Outcome::Failed(verdict)) => {
             status::set(new, FAILURE, "True", &verdict, now);
             if over && status::set(new, FAILED, "True", &verdict, now) {
-                let reason = if verdict.reason == "DeadlineExceeded" {
-                    "DeadlineExceeded"
-                } else {
-                    "BackoffLimitExceeded"
-                };
+                let known = FAILURE_REASONS.into_iter();
+                let reason = known.chain([BACKOFF_LIMIT]).find(|r| *r == verdict.reason);
+                let reason = reason.unwrap_or(BACKOFF_LIMIT);
                 plan.notices.push(Notice::warning(reason, verdict.message));
             }
         }

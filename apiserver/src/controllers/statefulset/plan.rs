@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::identity::{corrected, ordinal, pod, revision};
 use crate::controllers::history::template_of;
@@ -95,6 +96,23 @@ impl Snapshot<'_> {
         let strategy = self.set.spec.update_strategy.as_ref();
         let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
         self.ordinals().start + rolling.and_then(|rolling| rolling.partition).unwrap_or(0)
+    }
+
+    /// How many pods an update may take at once.
+    fn unavailable_max(&self) -> usize {
+        let strategy = self.set.spec.update_strategy.as_ref();
+        let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
+        let max = rolling.and_then(|rolling| rolling.max_unavailable.as_ref());
+        let replicas = usize::try_from(self.set.spec.replicas.unwrap_or(1)).unwrap_or(0);
+        match max {
+            None => 1,
+            Some(IntOrString::Int(count)) => usize::try_from(*count).unwrap_or(1),
+            Some(IntOrString::String(text)) => {
+                let percent = text.strip_suffix('%').and_then(|text| text.parse().ok());
+                percent.unwrap_or(0_usize).saturating_mul(replicas) / 100
+            }
+        }
+        .max(1)
     }
 
     fn made(&self, ordinal: i32) -> Pod {
@@ -226,8 +244,45 @@ fn shrink(snapshot: &Snapshot<'_>, step: &mut Step) -> Progress {
     Progress::Done
 }
 
-/// Replaces one pod of an old revision, the highest ordinal first.
+/// Replaces pods of an old revision, the highest ordinal first.
 fn roll(snapshot: &Snapshot<'_>, step: &mut Step) {
+    match snapshot.unavailable_max() {
+        ..=1 => roll_one(snapshot, step),
+        max => roll_several(snapshot, step, max),
+    }
+}
+
+/// Replaces as many at once as may be unavailable, those that are so already included.
+fn roll_several(snapshot: &Snapshot<'_>, step: &mut Step, unavailable_max: usize) {
+    let by_ordinal = snapshot.by_ordinal();
+    let first = snapshot.partition();
+    let mut healthy = Vec::new();
+    let mut unavailable = 0;
+    for ordinal in snapshot.ordinals().rev() {
+        let Some(pod) = by_ordinal.get(&ordinal) else {
+            unavailable += 1;
+            continue;
+        };
+        let is_healthy = !pods::is_terminating(pod)
+            && is_running_and_ready(pod)
+            && is_available(snapshot, pod, step);
+        let is_old = revision(pod) != Some(snapshot.revisions.update_name()) && ordinal >= first;
+        unavailable += usize::from(!is_healthy);
+        match (is_old, is_healthy) {
+            (true, true) => healthy.push(pod),
+            (true, false) if !pods::is_terminating(pod) => {
+                step.writes.push(Write::delete(pod.as_ref()));
+            }
+            (true | false, _) => {}
+        }
+    }
+    let room = unavailable_max.saturating_sub(unavailable);
+    let replaced = healthy.into_iter().take(room);
+    step.writes
+        .extend(replaced.map(|pod| Write::delete(pod.as_ref())));
+}
+
+fn roll_one(snapshot: &Snapshot<'_>, step: &mut Step) {
     let by_ordinal = snapshot.by_ordinal();
     let first = snapshot.partition();
     for ordinal in snapshot

@@ -253,3 +253,123 @@ fn a_deleted_pod_counts_as_failed() {
     world.settle();
     world.check(1, 0, 1, &[]);
 }
+
+/// A World whose pods' failures are judged by a policy.
+fn judging(rules: Value) -> World {
+    let rule = json!({"podFailurePolicy": {"rules": rules}, "podReplacementPolicy": "Failed"});
+    World::new(rule)
+}
+
+impl World {
+    /// Ends the first pod at work with an exit code.
+    fn exit(&mut self, code: i32) {
+        let now = Time(self.now);
+        let active = self.pods.iter_mut().find(|pod| pods::is_active(pod));
+        let phase = if code == 0 { "Succeeded" } else { "Failed" };
+        let status = json!({"phase": phase, "containerStatuses": [{
+            "name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": code, "finishedAt": now}},
+        }]});
+        let active = Arc::make_mut(active.expect("an active pod"));
+        active.status = serde_json::from_value(status).ok();
+    }
+
+    /// Lets a delay pass that the plan asks for.
+    fn wait(&mut self) {
+        let Next::After(delay) = self.plan().next else {
+            panic!("a delay must be set");
+        };
+        self.now += SignedDuration::try_from(delay).expect("a short delay");
+    }
+
+    fn reason(&self, kind: &str) -> Option<String> {
+        status::verdict(&self.status(), kind).map(|verdict| verdict.reason)
+    }
+}
+
+#[test]
+fn a_policy_fails_the_job_at_once_or_ignores_a_failure() {
+    let rules = json!([
+        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}},
+        {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [7]}},
+    ]);
+    let mut world = judging(rules);
+    world.settle();
+    world.exit(7);
+    world.settle();
+    world.wait();
+    world.settle();
+    world.check(1, 0, 0, &[]);
+    world.exit(42);
+    world.settle();
+    world.check(0, 0, 1, &["FailureTarget", "Failed"]);
+    assert_eq!(world.reason(FAILED).as_deref(), Some("PodFailurePolicy"));
+}
+
+#[test]
+fn each_index_has_its_own_backoff_and_limit() {
+    let mut world = World::new(json!({
+        "completionMode": "Indexed", "completions": 2, "parallelism": 2,
+        "backoffLimit": i32::MAX, "backoffLimitPerIndex": 1,
+    }));
+    world.settle();
+    world.exit(1);
+    world.settle();
+    world.check(1, 0, 0, &[]);
+    let held = |world: &World| world.pods.iter().filter(|pod| has_finalizer(pod)).count();
+    assert_eq!(held(&world), 2, "the failed pod carries the count");
+    world.wait();
+    world.settle();
+    world.check(2, 0, 1, &[]);
+    assert_eq!(held(&world), 2);
+    let again = world
+        .pods
+        .iter()
+        .find(|pod| pod.metadata.uid.as_deref() == Some("u3"));
+    let annotations = again.and_then(|pod| pod.metadata.annotations.clone());
+    let count = annotations.and_then(|a| {
+        a.get("batch.kubernetes.io/job-index-failure-count")
+            .cloned()
+    });
+    assert_eq!(count.as_deref(), Some("1"));
+    world.pods.retain(|pod| pods::is_active(pod));
+    world.exit(0);
+    world.exit(1);
+    world.settle();
+    assert_eq!(world.status().failed_indexes.as_deref(), Some("0"));
+    assert_eq!(world.status().completed_indexes.as_deref(), Some("1"));
+    world.check(0, 1, 2, &["FailureTarget", "Failed"]);
+    assert_eq!(world.reason(FAILED).as_deref(), Some("FailedIndexes"));
+}
+
+#[test]
+fn too_many_failed_indexes_fail_the_job() {
+    let mut world = World::new(json!({
+        "completionMode": "Indexed", "completions": 3, "parallelism": 2,
+        "backoffLimit": i32::MAX, "backoffLimitPerIndex": 0, "maxFailedIndexes": 1,
+    }));
+    world.settle();
+    world.exit(1);
+    world.settle();
+    world.check(2, 0, 1, &[]);
+    world.exit(1);
+    world.settle();
+    assert_eq!(
+        world.reason(FAILED).as_deref(),
+        Some("MaxFailedIndexesExceeded")
+    );
+    assert!(world.pods.iter().all(|pod| !has_finalizer(pod)));
+}
+
+#[test]
+fn a_success_policy_ends_the_job_early() {
+    let mut world = World::new(json!({
+        "completionMode": "Indexed", "completions": 3, "parallelism": 3,
+        "successPolicy": {"rules": [{"succeededIndexes": "0"}]},
+    }));
+    world.settle();
+    world.exit(0);
+    world.settle();
+    world.check(0, 1, 0, &["SuccessCriteriaMet", "Complete"]);
+    assert_eq!(world.reason(COMPLETE).as_deref(), Some("SuccessPolicy"));
+}

@@ -194,6 +194,23 @@ fn the_partition_keeps_lower_ordinals_at_the_old_revision() {
 }
 
 #[test]
+fn several_pods_are_replaced_at_once_where_that_is_allowed() {
+    let rolling = |max: Value| {
+        json!({"podManagementPolicy": "Parallel", "updateStrategy": {
+        "type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": max, "partition": 1}}})
+    };
+    for max in [json!(2), json!("70%")] {
+        let mut world = World::new(rolling(max));
+        world.settle();
+        world.all_ready();
+        world.change(IMAGE, json!("a:2"));
+        assert_eq!(world.step(), ["-db-2", "-db-1"]);
+        assert_eq!(world.settle(), ["+db-1", "+db-2"]);
+        assert_eq!(world.images(), ["a:1", "a:2", "a:2"]);
+    }
+}
+
+#[test]
 fn on_delete_waits_for_the_user() {
     let mut world = World::new(json!({"updateStrategy": {"type": "OnDelete"}}));
     world.settle();
