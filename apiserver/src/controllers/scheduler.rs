@@ -2,8 +2,10 @@
 
 mod fit;
 mod plan;
+mod topology;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
@@ -38,6 +40,9 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
     let queue = Queue::new();
     let assumed: Assumed = Arc::default();
     let (waiting, known) = (Arc::clone(&queue), Arc::clone(&assumed));
+    // Whether a pod waits that may be placed once others have moved.
+    let is_sociable = Arc::new(AtomicBool::new(false));
+    let sociable = Arc::clone(&is_sociable);
     cluster.pods.observe(move |old, new| {
         if let Some(uid) = old.or(new).and_then(|pod| pod.metadata.uid.as_deref())
             && new.is_none_or(|pod| pods::node_name(pod).is_some())
@@ -49,7 +54,8 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
         }
         let freed = new.is_none_or(|pod| pods::is_terminal(pod))
             && old.is_some_and(|pod| pods::node_name(pod).is_some());
-        if freed || new.is_some_and(|pod| plan::is_waiting(pod)) {
+        let moved = changes_company(old, new) && sociable.load(Ordering::Relaxed);
+        if freed || moved || new.is_some_and(|pod| plan::is_waiting(pod)) {
             waiting.add(Waiting);
         }
     });
@@ -72,20 +78,46 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
     let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
     tasks.spawn(async move {
         cluster.wait_synced().await;
-        let reconcile = |_| reconcile(Arc::clone(&cluster), Arc::clone(&assumed));
+        let reconcile = |_| {
+            let is_sociable = Arc::clone(&is_sociable);
+            reconcile(Arc::clone(&cluster), Arc::clone(&assumed), is_sociable)
+        };
         queue.run("scheduler", shutdown.clone(), reconcile).await;
     });
 }
 
-async fn reconcile(cluster: Arc<Cluster>, assumed: Assumed) -> Result<Next, Error> {
+/// Whether what pods say about each other may come out differently.
+fn changes_company(old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>) -> bool {
+    let shown = |pod: Option<&Arc<Pod>>| {
+        pod.map(|pod| {
+            (
+                pods::node_name(pod).map(str::to_owned),
+                pod.metadata.labels.clone(),
+            )
+        })
+    };
+    shown(old) != shown(new)
+}
+
+async fn reconcile(
+    cluster: Arc<Cluster>,
+    assumed: Assumed,
+    is_sociable: Arc<AtomicBool>,
+) -> Result<Next, Error> {
     let decisions = {
         let assumed = assumed.lock().unwrap_or_else(PoisonError::into_inner);
         plan::plan(&plan::Snapshot {
             pods: &cluster.pods.all(),
             nodes: &cluster.nodes.all(),
+            namespaces: &cluster.namespaces.all(),
             assumed: &assumed,
         })
     };
+    let waits_for_others = |decision: &plan::Decision| match decision {
+        plan::Decision::Wait { pod, .. } => topology::matters(pod),
+        plan::Decision::Bind { .. } => false,
+    };
+    is_sociable.store(decisions.iter().any(waits_for_others), Ordering::Relaxed);
     let outcomes = decisions.into_iter().map(|decision| {
         let (cluster, assumed) = (&cluster, &assumed);
         async move {

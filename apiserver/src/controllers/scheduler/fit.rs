@@ -6,6 +6,8 @@ use k8s_openapi::api::core::v1::{
 
 use crate::controllers::selector;
 
+/// The most that one preference weighs; a taint that is to be avoided weighs as much.
+const WEIGHT_MAX: i64 = 100;
 const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 
 /// Why a pod cannot run on a node, ordered as reports list the reasons.
@@ -19,6 +21,11 @@ pub(in super::super) enum Misfit {
     NotReady,
     Tainted,
     Unschedulable,
+    Affinity,
+    AntiAffinity,
+    ExistingAntiAffinity,
+    Spread,
+    SpreadLabel,
 }
 
 impl Misfit {
@@ -33,6 +40,15 @@ impl Misfit {
             Misfit::NotReady => "node(s) were not ready",
             Misfit::Tainted => "node(s) had untolerated taint(s)",
             Misfit::Unschedulable => "node(s) were unschedulable",
+            Misfit::Affinity => "node(s) didn't match pod affinity rules",
+            Misfit::AntiAffinity => "node(s) didn't match pod anti-affinity rules",
+            Misfit::ExistingAntiAffinity => {
+                "node(s) didn't satisfy existing pods anti-affinity rules"
+            }
+            Misfit::Spread => "node(s) didn't match pod topology spread constraints",
+            Misfit::SpreadLabel => {
+                "node(s) didn't match pod topology spread constraints (missing required label)"
+            }
         }
     }
 }
@@ -43,28 +59,51 @@ pub(in super::super) fn fits(pod: &Pod, node: &Node) -> Result<(), Misfit> {
         return Err(Misfit::Selector);
     }
     let spec = node.spec.as_ref();
-    let tolerations = tolerations(pod);
     if spec.and_then(|spec| spec.unschedulable) == Some(true) {
         let taint = Taint {
             key: UNSCHEDULABLE_TAINT.to_owned(),
             effect: "NoSchedule".to_owned(),
             ..Taint::default()
         };
-        if !tolerates(tolerations, &taint) {
+        if !tolerates(tolerations(pod), &taint) {
             return Err(Misfit::Unschedulable);
         }
     }
-    let taints = spec
-        .and_then(|spec| spec.taints.as_deref())
-        .unwrap_or_default();
-    let repelled = |taint: &Taint| {
-        matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
-            && !tolerates(tolerations, taint)
-    };
-    if taints.iter().any(repelled) {
-        return Err(Misfit::Tainted);
+    if bears_taints(pod, node) {
+        Ok(())
+    } else {
+        Err(Misfit::Tainted)
     }
-    Ok(())
+}
+
+/// Whether no taint of the node keeps the pod away.
+pub(super) fn bears_taints(pod: &Pod, node: &Node) -> bool {
+    let repels = |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
+    taints(node)
+        .filter(repels)
+        .all(|taint| tolerates(tolerations(pod), taint))
+}
+
+fn taints(node: &Node) -> impl Iterator<Item = &Taint> {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    taints.into_iter().flatten()
+}
+
+/// How well a node suits a pod beyond what it must have; more is better.
+pub(super) fn preference(pod: &Pod, node: &Node) -> i64 {
+    let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
+    let preferred = affinity
+        .and_then(|affinity| affinity.node_affinity.as_ref())
+        .and_then(|a| {
+            a.preferred_during_scheduling_ignored_during_execution
+                .as_ref()
+        });
+    let suits = preferred.into_iter().flatten();
+    let suits = suits.filter(|term| term_matches(&term.preference, node));
+    let suits: i64 = suits.map(|term| i64::from(term.weight)).sum();
+    let avoided =
+        |taint: &&Taint| taint.effect == "PreferNoSchedule" && !tolerates(tolerations(pod), taint);
+    suits - WEIGHT_MAX * i64::try_from(taints(node).filter(avoided).count()).unwrap_or(i64::MAX)
 }
 
 pub(super) fn tolerations(pod: &Pod) -> &[Toleration] {
@@ -122,7 +161,7 @@ pub(super) fn allocatable(node: &Node) -> Option<std::collections::BTreeMap<Stri
     )
 }
 
-fn matches_node(pod: &Pod, node: &Node) -> bool {
+pub(super) fn matches_node(pod: &Pod, node: &Node) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let labels = node.metadata.labels.as_ref();
     if let Some(pairs) = &spec.node_selector
@@ -247,6 +286,27 @@ mod tests {
                 },
             );
         }
+    }
+
+    #[test]
+    fn preferences_and_soft_taints_rank_nodes() {
+        let check = |spec: Value, expected: i64| {
+            let mut full = json!({"containers": []});
+            for (key, value) in spec.as_object().into_iter().flatten() {
+                full[key] = value.clone();
+            }
+            let pod = json!({"metadata": {}, "spec": full});
+            let pod: Pod = serde_json::from_value(pod).expect("a pod");
+            assert_eq!(preference(&pod, &node()), expected, "{full}");
+        };
+        let on = |disk: &str| json!({"weight": 7, "preference": {"matchExpressions": [{"key": "disk", "operator": "In", "values": [disk]}]}});
+        let preferring = |terms: Value| json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": terms}}});
+        check(json!({}), -100);
+        check(
+            json!({"tolerations": [{"key": "soft", "operator": "Exists"}]}),
+            0,
+        );
+        check(preferring(json!([on("ssd"), on("hdd")])), 7 - 100);
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use knarr_api::quantity;
 
 use super::fit::{self, Misfit, fits};
+use super::topology::{self, Company, Place, Surroundings};
 use crate::controllers::claim::controller_of;
 use crate::controllers::pods;
 
@@ -18,6 +19,7 @@ const SCHEDULER: &str = "default-scheduler";
 pub(super) struct Snapshot<'a> {
     pub(super) pods: &'a [Arc<Pod>],
     pub(super) nodes: &'a [Arc<Node>],
+    pub(super) namespaces: &'a [Arc<Namespace>],
     /// Bindings made that the pods do not show yet: uid to node.
     pub(super) assumed: &'a HashMap<String, String>,
 }
@@ -76,11 +78,11 @@ pub(super) fn plan(snapshot: &Snapshot<'_>) -> Vec<Decision> {
     let mut load = Load::of(snapshot);
     waiting
         .into_iter()
-        .map(|pod| place(pod, &mut load))
+        .map(|pod| place(pod, &mut load, snapshot.namespaces))
         .collect()
 }
 
-fn place(pod: &Arc<Pod>, load: &mut Load) -> Decision {
+fn place(pod: &Arc<Pod>, load: &mut Load, namespaces: &[Arc<Namespace>]) -> Decision {
     let gates = pod
         .spec
         .as_ref()
@@ -94,11 +96,19 @@ fn place(pod: &Arc<Pod>, load: &mut Load) -> Decision {
     }
     let wants = Wants::of(pod);
     let mut misfits: BTreeMap<Misfit, usize> = BTreeMap::new();
-    let mut best: Option<((usize, usize, i128), usize)> = None;
+    let company = load.company(pod, namespaces);
+    let mut best: Option<(Rank, usize)> = None;
     for (index, node) in load.nodes.iter().enumerate() {
-        match node.admits(pod, &wants) {
+        let admitted = node.admits(pod, &wants).and_then(|()| match &company {
+            Some(company) => company.admits(&node.node),
+            None => Ok(()),
+        });
+        match admitted {
             Ok(()) => {
-                let rank = node.rank(&wants);
+                let company = company.as_ref();
+                let company = company.map_or(0, |company| company.score(&node.node));
+                let score = company + fit::preference(pod, &node.node);
+                let rank = (-score, node.rank(&wants));
                 if best.as_ref().is_none_or(|(least, _)| rank < *least) {
                     best = Some((rank, index));
                 }
@@ -109,7 +119,9 @@ fn place(pod: &Arc<Pod>, load: &mut Load) -> Decision {
     match best {
         Some((_, index)) => {
             let node = &mut load.nodes[index];
-            node.add(&wants);
+            node.add(pod, &wants);
+            load.is_sociable |= topology::matters(pod);
+            let node = &load.nodes[index];
             Decision::Bind {
                 pod: Arc::clone(pod),
                 node: node.name.clone(),
@@ -189,13 +201,18 @@ fn milli(text: &str) -> Option<i128> {
 }
 
 struct Load {
+    /// Whether a pod that has its place asks for the company of others, or against it.
+    is_sociable: bool,
     nodes: Vec<NodeLoad>,
 }
+
+/// Smaller is better: how unwelcome the pod is, then few of the same group, few pods, little requested.
+type Rank = (i64, (usize, usize, i128));
 
 struct NodeLoad {
     name: String,
     node: Arc<Node>,
-    pods: usize,
+    pods: Vec<Arc<Pod>>,
     pods_max: Option<i128>,
     cpu: i128,
     cpu_max: Option<i128>,
@@ -218,7 +235,7 @@ impl Load {
                 NodeLoad {
                     name: node.metadata.name.clone().unwrap_or_default(),
                     node: Arc::clone(node),
-                    pods: 0,
+                    pods: Vec::new(),
                     pods_max: max("pods").map(|milli| milli / 1000),
                     cpu: 0,
                     cpu_max: max("cpu"),
@@ -230,6 +247,7 @@ impl Load {
             });
         let mut load = Load {
             nodes: nodes.collect(),
+            is_sociable: false,
         };
         let index: HashMap<String, usize> = load
             .nodes
@@ -245,20 +263,44 @@ impl Load {
                 .and_then(|uid| snapshot.assumed.get(uid));
             let node = pods::node_name(pod).or(assumed.map(String::as_str));
             if let Some(index) = node.and_then(|node| index.get(node)) {
-                load.nodes[*index].add(&Wants::of(pod));
+                load.nodes[*index].add(pod, &Wants::of(pod));
+                load.is_sociable |= topology::matters(pod);
             }
         }
         load
     }
 }
 
+impl Load {
+    /// What the pod and those around it ask of each other, if they ask anything.
+    fn company(&self, pod: &Pod, namespaces: &[Arc<Namespace>]) -> Option<Company> {
+        if !self.is_sociable && !topology::matters(pod) {
+            return None;
+        }
+        let nodes = self.nodes.iter();
+        let places: Vec<Place<'_>> = nodes.map(NodeLoad::place).collect();
+        let around = Surroundings {
+            places: &places,
+            namespaces,
+        };
+        Some(Company::of(pod, &around))
+    }
+}
+
 impl NodeLoad {
+    fn place(&self) -> Place<'_> {
+        Place {
+            node: &self.node,
+            pods: &self.pods,
+        }
+    }
+
     fn admits(&self, pod: &Pod, wants: &Wants) -> Result<(), Misfit> {
         fits(pod, &self.node)?;
         if !fit::is_ready(&self.node) && !tolerates_not_ready(pod) {
             return Err(Misfit::NotReady);
         }
-        let pods = i128::try_from(self.pods).unwrap_or(i128::MAX);
+        let pods = i128::try_from(self.pods.len()).unwrap_or(i128::MAX);
         if self.pods_max.is_some_and(|max| pods >= max) {
             return Err(Misfit::TooManyPods);
         }
@@ -280,14 +322,13 @@ impl NodeLoad {
         Ok(())
     }
 
-    /// Smaller is better: few of the same group, few pods, little requested.
     fn rank(&self, wants: &Wants) -> (usize, usize, i128) {
         let together = self.groups.get(&wants.group).copied().unwrap_or(0);
-        (together, self.pods, self.cpu)
+        (together, self.pods.len(), self.cpu)
     }
 
-    fn add(&mut self, wants: &Wants) {
-        self.pods += 1;
+    fn add(&mut self, pod: &Arc<Pod>, wants: &Wants) {
+        self.pods.push(Arc::clone(pod));
         self.cpu += wants.cpu;
         self.memory += wants.memory;
         *self.groups.entry(wants.group.clone()).or_insert(0) += 1;
@@ -336,6 +377,7 @@ mod tests {
         let decisions = plan(&Snapshot {
             pods,
             nodes,
+            namespaces: &[],
             assumed: &assumed,
         });
         let seen: Vec<String> = decisions
@@ -366,6 +408,23 @@ mod tests {
         ];
         check(&pods, &nodes, &[], &["1 -> b", "2 -> a", "4 -> b"]);
         check(&pods, &nodes, &[("1", "b"), ("2", "b")], &["4 -> a"]);
+    }
+
+    #[test]
+    fn pods_that_shun_each_other_wait_for_another_node() {
+        let shy = json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+            {"labelSelector": {"matchLabels": {"app": "web"}}, "topologyKey": "kubernetes.io/hostname"},
+        ]}}});
+        let labelled = |name: &str| {
+            let mut node = Arc::unwrap_or_clone(node(name, "True", json!({})));
+            let label = ("kubernetes.io/hostname".to_owned(), name.to_owned());
+            node.metadata.labels = Some([label].into());
+            Arc::new(node)
+        };
+        let pods = [pod("1", shy.clone()), pod("2", shy.clone()), pod("3", shy)];
+        let full = "0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules.";
+        let nodes = [labelled("a"), labelled("b")];
+        check(&pods, &nodes, &[], &["1 -> a", "2 -> b", full]);
     }
 
     #[test]
