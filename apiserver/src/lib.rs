@@ -144,7 +144,10 @@ impl Server {
             load_balancer_pool: pool,
             root_ca: self.state.pki.authority.pem().to_owned(),
         };
-        controllers::run(self.client(user), config, shutdown).await;
+        tokio::join!(
+            accounts::secrets::run(self.state.clone(), shutdown.clone()),
+            controllers::run(self.client(user), config, shutdown),
+        );
     }
 
     /// Answers on `listener` until `shutdown`, then lets requests under way finish.

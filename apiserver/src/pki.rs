@@ -4,6 +4,7 @@
 
 mod authority;
 mod files;
+mod renewing;
 
 use std::{
     net::IpAddr,
@@ -16,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::authority::{Authority, Role};
 pub(crate) use self::files::{Loss, NewFiles, flush_directory};
+use self::renewing::Renewing;
 use crate::config::Config;
 
 /// Why keys or certificates cannot be had.
@@ -52,7 +54,9 @@ pub struct Identity {
 
 /// Everything of the cluster's keys that this server holds.
 pub struct Pki {
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
+    directory: PathBuf,
+    server_role: Role,
     pub server: Identity,
     /// What this server shows to node agents.
     pub agent_client: Identity,
@@ -79,7 +83,9 @@ impl Pki {
             server: identity(&directory, "server", &authority, &server, new)?,
             agent_client: identity(&directory, "agent-client", &authority, &agent_client, new)?,
             admin: identity(&directory, "admin", &authority, &admin, new)?,
-            authority,
+            server_role: server,
+            authority: Arc::new(authority),
+            directory,
         })
     }
 }
@@ -158,11 +164,11 @@ impl Pki {
         )
         .allow_unauthenticated()
         .build()?;
-        let (chain, key) = self.server.chain()?;
+        let certificate = Renewing::new(self, provider.clone())?;
         let mut tls = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(chain, key)?;
+            .with_cert_resolver(Arc::new(certificate));
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(tls)
     }

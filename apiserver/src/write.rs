@@ -10,6 +10,7 @@ mod create;
 mod identity;
 mod metadata;
 mod patch;
+mod restriction;
 mod tracking;
 mod update;
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use knarr_api::kinds;
 
 use super::*;
@@ -175,4 +176,26 @@ async fn tokens_outlive_the_process_that_signed_them() {
     let key = crate::keys::Keys::open(&config).unwrap().accounts;
     let again = Accounts::new(world.accounts.store.clone(), key, &config);
     assert!(again.bearer(&token, &[AUDIENCE], NOW).is_some());
+}
+
+#[tokio::test]
+async fn a_token_of_a_secret_is_good_while_the_secret_holds_it() {
+    let world = World::new().await;
+    let account = account();
+    let mut secret = json!({"metadata": {"name": "t", "namespace": "shop"}});
+    let token = world.accounts.token_of(&secret, &account).unwrap();
+    assert!(!world.is_good(&token, NOW), "nobody holds it yet");
+    secret["data"] = json!({"token": STANDARD.encode(&token)});
+    world.put(&SECRET, secret.clone()).await;
+    let forever = NOW + 20 * 365 * 24 * 60 * 60;
+    let bearer = world.accounts.bearer(&token, &[AUDIENCE], forever);
+    let user = bearer.expect("a good token").user;
+    assert_eq!(
+        (user.name.as_str(), user.uid.as_str()),
+        ("system:serviceaccount:shop:till", "a-1")
+    );
+    assert_eq!(world.accounts.bearer(&token, &["vault"], NOW), None);
+    secret["data"] = json!({"token": STANDARD.encode("another")});
+    world.put(&SECRET, secret).await;
+    assert!(!world.is_good(&token, NOW));
 }

@@ -214,7 +214,15 @@ fn parse_pem(pem: &str) -> Option<CertificateDer<'static>> {
     CertificateDer::from_pem_slice(pem.as_bytes()).ok()
 }
 
-fn unix_seconds() -> i64 {
+/// When a certificate is to be issued anew, in Unix time.
+pub(super) fn renewal_seconds(pem: &str) -> Option<i64> {
+    let der = parse_pem(pem)?;
+    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+    let margin = i64::try_from(RENEWAL_MARGIN.as_secs()).ok()?;
+    Some(certificate.validity().not_after.timestamp() - margin)
+}
+
+pub(super) fn unix_seconds() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
 }

@@ -5,7 +5,6 @@ use std::{borrow::Cow, time::Duration};
 use knarr_api::{
     kinds::{
         Kind,
-        lease::LEASE,
         namespace::NAMESPACE,
         node::NODE,
         pod::{POD, admit},
@@ -18,8 +17,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::metadata;
-use crate::{State, User, authorize::node_of, storage::Key};
+use super::{metadata, restriction};
+use crate::{State, User, storage::Key};
 
 /// How long a pod waits for the account that its namespace's controller is about to make.
 const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -33,7 +32,7 @@ pub(super) async fn admit_create(
     object: &mut Value,
 ) -> Result<(), Status> {
     check_namespace(state, kind, object)?;
-    check_agent(user, kind, object)?;
+    restriction::check_create(user, kind, object)?;
     state.authorizer.check_grant(user, kind, object, None)?;
     if std::ptr::eq(kind, &POD) {
         admit_pod(state, object).await?;
@@ -93,22 +92,6 @@ fn is_terminating(document: &[u8]) -> bool {
     let namespace: Namespace<'_> = serde_json::from_slice(document).unwrap_or_default();
     namespace.metadata.deletion_timestamp.is_some()
         || namespace.status.phase.as_deref() == Some("Terminating")
-}
-
-/// A node agent registers itself and its own lease; the path of a create does not say what is created.
-fn check_agent(user: &User, kind: &Kind, object: &Value) -> Result<(), Status> {
-    let name = meta::name(object);
-    let Some(node) = node_of(user).filter(|node| *node != name) else {
-        return Ok(());
-    };
-    let detail = if std::ptr::eq(kind, &NODE) {
-        format!("node {node:?} is not allowed to modify node {name:?}")
-    } else if std::ptr::eq(kind, &LEASE) {
-        "can only access node lease with the same name as the requesting node".to_owned()
-    } else {
-        return Ok(());
-    };
-    Err(Status::forbidden(kind, name, &detail))
 }
 
 async fn admit_pod(state: &State, pod: &mut Value) -> Result<(), Status> {

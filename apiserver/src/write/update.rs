@@ -11,7 +11,7 @@ use knarr_api::{
 };
 use serde_json::Value;
 
-use super::{Part, Writer, Written, allocation, commit, identity, refuse_invalid};
+use super::{Part, Writer, Written, allocation, commit, identity, refuse_invalid, restriction};
 use crate::{
     State, read,
     request::options::DryRun,
@@ -103,6 +103,7 @@ impl Writer<'_> {
             }
         };
         self.check_version(key, &mut new, &old)?;
+        restriction::check_update(self.user, kind, &new, &old)?;
         self.state
             .authorizer
             .check_grant(self.user, kind, &new, Some(&old))?;

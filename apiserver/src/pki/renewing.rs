@@ -1,0 +1,124 @@
+//! A serving certificate that is issued anew before it ends, by the first connection that finds it old. Needs no timer.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use rustls::{
+    crypto::CryptoProvider,
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+
+use super::{
+    Authority, Error, Identity, NewFiles, Pki, Role,
+    authority::{renewal_seconds, unix_seconds},
+    identity,
+};
+
+/// The certificate in use and all it takes to replace it.
+pub(super) struct Renewing {
+    directory: PathBuf,
+    authority: Arc<Authority>,
+    role: Role,
+    provider: Arc<CryptoProvider>,
+    current: RwLock<Current>,
+}
+
+struct Current {
+    key: Arc<CertifiedKey>,
+    /// Unix time from which on another one is due.
+    renewal_seconds: i64,
+}
+
+impl Renewing {
+    pub(super) fn new(pki: &Pki, provider: Arc<CryptoProvider>) -> Result<Renewing, Error> {
+        Ok(Renewing {
+            directory: pki.directory.clone(),
+            authority: pki.authority.clone(),
+            role: pki.server_role.clone(),
+            current: RwLock::new(Current::new(&pki.server, &provider)?),
+            provider,
+        })
+    }
+
+    /// The key to show at `now_seconds`; an old one is better than none.
+    fn key_at(&self, now_seconds: i64) -> Arc<CertifiedKey> {
+        {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            if now_seconds < current.renewal_seconds {
+                return current.key.clone();
+            }
+        }
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if now_seconds >= current.renewal_seconds {
+            match self.renewed() {
+                Ok(renewed) => *current = renewed,
+                Err(error) => tracing::warn!(%error, "renewing the serving certificate"),
+            }
+        }
+        current.key.clone()
+    }
+
+    fn renewed(&self) -> Result<Current, Error> {
+        let mut new = NewFiles::default();
+        let identity = identity(
+            &self.directory,
+            "server",
+            &self.authority,
+            &self.role,
+            &mut new,
+        )?;
+        new.place()?;
+        Current::new(&identity, &self.provider)
+    }
+}
+
+impl Current {
+    fn new(identity: &Identity, provider: &CryptoProvider) -> Result<Current, Error> {
+        let (chain, key) = identity.chain()?;
+        Ok(Current {
+            key: Arc::new(CertifiedKey::from_der(chain, key, provider)?),
+            renewal_seconds: renewal_seconds(&identity.certificate).unwrap_or(i64::MAX),
+        })
+    }
+}
+
+impl ResolvesServerCert for Renewing {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.key_at(unix_seconds()))
+    }
+}
+
+impl std::fmt::Debug for Renewing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Renewing")
+            .field("role", &self.role)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+
+    #[test]
+    fn an_old_certificate_is_replaced_and_a_fresh_one_kept() {
+        let directory = std::env::temp_dir().join(format!("knarr-renew-{}", uuid::Uuid::new_v4()));
+        let mut new = NewFiles::default();
+        let pki = Pki::open(&Config::for_tests(directory.clone()), &mut new).unwrap();
+        new.place().unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let renewing = Renewing::new(&pki, provider).unwrap();
+        let due = renewal_seconds(&pki.server.certificate).unwrap();
+        let shown = renewing.key_at(due - 1);
+        assert!(Arc::ptr_eq(&shown, &renewing.key_at(due - 1)));
+        std::fs::remove_file(directory.join("pki").join("server.crt")).unwrap();
+        let renewed = renewing.key_at(due);
+        assert_ne!(shown.cert, renewed.cert);
+        assert!(Arc::ptr_eq(&renewed, &renewing.key_at(due - 1)));
+        let _gone = std::fs::remove_dir_all(&directory);
+    }
+}
