@@ -32,18 +32,16 @@ pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
     let target = parse(&name).ok_or_else(|| {
         Status::bad_request(format!("invalid {} request \"{name}\"", kind.singular))
     })?;
-    if target.scheme == "https" && kind.kind != "Node" {
-        return Err(unavailable(
-            "https backends are not supported; use http or port-forward",
-        ));
-    }
     if call.info.tail.is_empty() {
         return Ok(Reply::raw(with_final_slash(call)));
     }
     let namespace = call.info.namespace.as_str();
     let backend = match kind.kind {
-        "Pod" => Backend::Plain(pod_address(&call.state, namespace, &target)?),
-        "Service" => Backend::Plain(service_address(&call.state, kind, namespace, &target)?),
+        "Pod" => backend(&target, pod_address(&call.state, namespace, &target)?),
+        "Service" => backend(
+            &target,
+            service_address(&call.state, kind, namespace, &target)?,
+        ),
         _ => proxy::node::agent(&call.state, target.name)?,
     };
     let mut path_and_query = call.info.tail.clone();
@@ -56,11 +54,19 @@ pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
         method: call.method.clone(),
         path_and_query,
     };
-    let mut response = proxy::forward(call, upstream)
+    let uri = call.uri.path().to_owned();
+    proxy::want_plain_page(&mut call.headers, &uri);
+    let response = proxy::forward(call, upstream)
         .await
         .map_err(|error| unavailable(&format!("error trying to reach service: {error}")))?;
-    keep_redirects_inside(response.headers_mut(), &prefix);
-    Ok(Reply::raw(response))
+    Ok(Reply::raw(proxy::keep_inside(response, &prefix)))
+}
+
+fn backend(target: &Target<'_>, address: SocketAddr) -> Backend {
+    match target.scheme {
+        "https" => Backend::Tls(address, address.ip().into(), proxy::trusting::client()),
+        _ => Backend::Plain(address),
+    }
 }
 
 fn parse(text: &str) -> Option<Target<'_>> {
@@ -188,18 +194,6 @@ fn with_final_slash(call: &Call) -> axum::response::Response {
         response.headers_mut().insert(header::LOCATION, location);
     }
     response
-}
-
-/// A redirect to an absolute path stays behind the proxy.
-fn keep_redirects_inside(headers: &mut http::HeaderMap, prefix: &str) {
-    let location = headers
-        .get(header::LOCATION)
-        .and_then(|value| value.to_str().ok())
-        .filter(|location| location.starts_with('/'))
-        .map(|location| format!("{prefix}{location}"));
-    if let Some(Ok(location)) = location.map(|l| HeaderValue::from_str(&l)) {
-        headers.insert(header::LOCATION, location);
-    }
 }
 
 #[cfg(test)]
