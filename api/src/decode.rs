@@ -81,7 +81,7 @@ pub fn json_as(target: Target<'_>, body: &[u8]) -> Result<Decoded, Status> {
     // Go reads what is not UTF-8 as the replacement character.
     let text = String::from_utf8_lossy(body);
     let said = syntax::type_meta(&text).map_err(|text| unrecognized(target, &text, body))?;
-    let said = agree(target, said)?;
+    let said = agree(target, said).map_err(|disagreement| disagreement.status(target))?;
     let Some(definition) = target.definition() else {
         let object = serde_json::from_str(&text).map_err(|e| cannot(target, &said, &e))?;
         return Ok(Decoded {
@@ -120,7 +120,7 @@ pub fn yaml_as(target: Target<'_>, body: &[u8]) -> Result<Decoded, Status> {
         )
     })?;
     let said = TypeMeta::of(&value).map_err(|text| unrecognized(target, &text, body))?;
-    let said = agree(target, said)?;
+    let said = agree(target, said).map_err(|disagreement| disagreement.status(target))?;
     let mut decoded = over(target, &value).map_err(|text| cannot(target, &said, &text))?;
     decoded.problems.splice(0..0, duplicates);
     Ok(decoded)
@@ -143,6 +143,17 @@ pub fn check(kind: &Kind, object: &mut Value) -> Result<Vec<String>, Status> {
     let decoded = over(kind.into(), object).map_err(|text| undecodable(object, &text))?;
     *object = decoded.object;
     Ok(decoded.problems)
+}
+
+/// Refuses an object that says it is of another type; one that says nothing is of the kind.
+///
+/// # Errors
+/// What the decoder of Kubernetes says of it.
+pub fn check_type(kind: &Kind, object: &Value) -> Result<(), String> {
+    match agree(kind.into(), TypeMeta::of(object)?) {
+        Ok(_) => Ok(()),
+        Err(Disagreement { text, .. }) => Err(text),
+    }
 }
 
 /// 422 for a patch whose outcome is not an object of the kind.
@@ -261,8 +272,35 @@ impl TypeMeta {
     }
 }
 
+/// A body of another type than the URL's.
+struct Disagreement {
+    said: TypeMeta,
+    text: String,
+}
+
+impl Disagreement {
+    fn status(self, target: Target<'_>) -> Status {
+        let Disagreement { said, text } = self;
+        if said.kind == target.kind && is_known(&said) {
+            return Status::bad_request(format!(
+                "the API version in the data ({}) does not match the expected API version ({})",
+                said.api_version(),
+                target.api_version(),
+            ));
+        }
+        cannot(target, &said, &text)
+    }
+}
+
+fn is_known(said: &TypeMeta) -> bool {
+    let table = schema::table();
+    table
+        .by_gvk(&said.group, &said.version, &said.kind)
+        .is_some()
+}
+
 /// Completes what the body says by what the URL says, and refuses bodies of another type.
-fn agree(target: Target<'_>, mut said: TypeMeta) -> Result<TypeMeta, Status> {
+fn agree(target: Target<'_>, mut said: TypeMeta) -> Result<TypeMeta, Disagreement> {
     if said.kind.is_empty() {
         said.kind = target.kind.to_owned();
     }
@@ -276,35 +314,25 @@ fn agree(target: Target<'_>, mut said: TypeMeta) -> Result<TypeMeta, Status> {
     {
         return Ok(said);
     }
-    let known = schema::table()
-        .by_gvk(&said.group, &said.version, &said.kind)
-        .is_some();
     if said.kind == "DeleteOptions" && target.kind == said.kind {
         return Ok(said);
     }
-    if !known {
-        let text = format!(
+    let text = if is_known(&said) {
+        format!(
+            "converting ({}.{}) to ({}.{}): unknown conversion",
+            said.version,
+            said.kind,
+            internal_package(target.group),
+            target.kind,
+        )
+    } else {
+        format!(
             "no kind \"{}\" is registered for version \"{}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
             said.kind,
             said.api_version(),
-        );
-        return Err(cannot(target, &said, &text));
-    }
-    if said.kind == target.kind {
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({}) does not match the expected API version ({})",
-            said.api_version(),
-            target.api_version(),
-        )));
-    }
-    let text = format!(
-        "converting ({}.{}) to ({}.{}): unknown conversion",
-        said.version,
-        said.kind,
-        internal_package(target.group),
-        target.kind,
-    );
-    Err(cannot(target, &said, &text))
+        )
+    };
+    Err(Disagreement { said, text })
 }
 
 /// The Go package of Kubernetes' internal types of a group; core events and `events.k8s.io` share one.

@@ -61,14 +61,20 @@ fn expect_mapping(patch: &Value) -> Result<(), String> {
 }
 
 fn apply_configuration(body: &[u8]) -> Result<Parsed, Status> {
+    let refused = |text: String| Status::bad_request(format!("error decoding YAML: {text}"));
     let (patch, problems) = crate::yaml::lenient_document(body)
-        .map_err(|e| decoding(&format!("error converting YAML to JSON: yaml: {e}")))?;
+        .map_err(|error| refused(format!("error converting YAML to JSON: yaml: {error}")))?;
     expect_mapping(&patch).map_err(|text| {
-        decoding(&format!(
+        refused(format!(
             "error unmarshaling JSON: while decoding JSON: {text}"
         ))
     })?;
-    Ok(Parsed { patch, problems })
+    let problems = problems.into_iter();
+    let problems = problems.map(|problem| format!("error converting YAML to JSON: {problem}"));
+    Ok(Parsed {
+        patch,
+        problems: problems.collect(),
+    })
 }
 
 /// Applies a merge patch.

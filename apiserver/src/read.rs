@@ -130,7 +130,8 @@ pub(crate) fn expired(message: impl Into<String>) -> Status {
     Status::failure(410, "Expired", message)
 }
 
-fn check_not_ahead(store: &Store, version: ResourceVersion) -> Result<(), Status> {
+/// 504 for a revision that is still to come.
+pub(crate) fn check_not_ahead(store: &Store, version: ResourceVersion) -> Result<(), Status> {
     let current = store.revision().0;
     let ResourceVersion::At(wanted) = version else {
         return Ok(());

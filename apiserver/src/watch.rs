@@ -12,7 +12,7 @@ use knarr_api::{kinds::Kind, status::Status};
 
 use self::feed::Feed;
 use crate::{
-    read::{Selection, Shown},
+    read::{self, Selection, Shown},
     request::options::{ListOptions, ResourceVersion},
     respond::Reply,
     routes::Call,
@@ -46,10 +46,14 @@ pub(crate) fn open(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
         ResourceVersion::At(revision) if !from_now => Revision(revision),
         _ => current,
     };
-    // A revision from before a restart that lost it, or from another server: the client has to list again.
-    let outcome = if from > current {
-        Err(crate::storage::Expired)
-    } else if from_now && !skips_initial {
+    if options.send_initial_events == Some(true)
+        && let Err(status) = read::check_not_ahead(store, options.resource_version)
+    {
+        feed.refuse(status);
+        return Ok(Reply::raw(response(feed)));
+    }
+    // A revision that is still to come is waited for: nothing before it is told.
+    let outcome = if from_now && !skips_initial {
         let namespace = Some(call.info.namespace.as_str()).filter(|n| !n.is_empty());
         let listing = store.list(kind.stored(), namespace.filter(|_| kind.is_namespaced()));
         let revision = listing.revision;

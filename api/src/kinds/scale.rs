@@ -2,11 +2,34 @@
 
 use serde_json::{Value, json};
 
-use super::Kind;
-use crate::{selector, walk};
+use super::{Column, Kind, Scope};
+use crate::{selector, table::age, walk};
 
 /// Kinds whose `/scale` means `spec.replicas`.
 const SCALABLE: [&str; 3] = ["Deployment", "ReplicaSet", "StatefulSet"];
+
+/// What a Scale looks like. Nothing of this kind is stored or listed.
+pub static SCALE: Kind = Kind {
+    group: "autoscaling",
+    version: "v1",
+    kind: "Scale",
+    scope: Scope::Namespaced,
+    columns: &[
+        Column::NAME,
+        Column::integer("Desired", "spec.replicas: the replicas that are wanted."),
+        Column::integer("Available", "status.replicas: the replicas that are there."),
+        Column::AGE,
+    ],
+    cells: |scale, now_seconds| {
+        vec![
+            json!(walk::text(scale, "metadata.name")),
+            json!(walk::count(scale, "spec.replicas")),
+            json!(walk::count(scale, "status.replicas")),
+            age(scale, now_seconds),
+        ]
+    },
+    ..Kind::BASE
+};
 
 /// The `autoscaling/v1` Scale of an object, or `None` for kinds that have no such thing.
 pub fn of(kind: &Kind, object: &Value) -> Option<Value> {

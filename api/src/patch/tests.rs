@@ -102,6 +102,12 @@ fn bodies_of_the_wrong_shape_are_400() {
         "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}",
     );
     check(
+        Format::Apply,
+        "- a",
+        "error decoding YAML: error unmarshaling JSON: while decoding JSON: \
+         json: cannot unmarshal array into Go value of type map[string]interface {}",
+    );
+    check(
         Format::Strategic,
         "{a}",
         "invalid character 'a' looking for beginning of object key string",

@@ -19,14 +19,27 @@ use crate::negotiate::{self, BodyFormat};
 
 /// What Kubernetes accepts in one request.
 const BODY_BYTES_MAX: usize = 3 << 20;
+/// What Kubernetes gives a request from its beginning to its end.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 const DRAINED_BYTES_MAX: usize = 32 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads a whole body.
 ///
 /// # Errors
-/// 413 over the limit, 400 if the client stops midway.
-pub(crate) async fn read(mut body: Body) -> Result<Bytes, Status> {
+/// 413 over the limit, 400 if the client stops midway, 504 if it is too slow.
+pub(crate) async fn read(body: Body) -> Result<Bytes, Status> {
+    read_within(BODY_TIMEOUT, body).await
+}
+
+async fn read_within(limit: Duration, body: Body) -> Result<Bytes, Status> {
+    timeout(limit, whole(body)).await.unwrap_or_else(|_| {
+        let text = "Timeout: request did not complete within the allotted timeout";
+        Err(Status::failure(504, "Timeout", text))
+    })
+}
+
+async fn whole(mut body: Body) -> Result<Bytes, Status> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Status::bad_request(error.to_string()))?;
@@ -121,5 +134,14 @@ mod tests {
         assert_eq!(read(body).await.unwrap_err().code, 413);
         let body = Body::from(vec![b'x'; BODY_BYTES_MAX]);
         assert_eq!(read(body).await.unwrap().len(), BODY_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_end_is_given_up() {
+        let first = futures_util::stream::iter([Ok::<_, std::io::Error>("{")]);
+        let endless = futures_util::StreamExt::chain(first, futures_util::stream::pending());
+        let body = Body::from_stream(endless);
+        let outcome = read_within(Duration::from_millis(20), body).await;
+        assert_eq!(outcome.unwrap_err().code, 504);
     }
 }

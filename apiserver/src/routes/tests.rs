@@ -2,6 +2,7 @@
 
 mod access;
 mod deletes;
+mod hostile;
 mod reads;
 mod streams;
 mod watches;

@@ -1,33 +1,28 @@
 //! `autoscaling/v1` Scale: the replicas of a Deployment, ReplicaSet or StatefulSet, and nothing else of it.
 
-use http::StatusCode;
 use knarr_api::{
-    decode::Target,
     field::{Error, Path},
-    kinds::Kind,
-    meta, selector,
+    kinds::{
+        Kind,
+        scale::{self, SCALE},
+    },
+    meta,
     status::{Details, Status},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
-    read,
+    read::{self, Shown},
     request::{Verb, body, options::WriteOptions},
-    respond::Reply,
+    respond::{self, Reply},
     routes::Call,
     write::{Part, Patch, Proposal, Writer},
-};
-
-const SCALE: Target<'_> = Target {
-    group: "autoscaling",
-    version: "v1",
-    kind: "Scale",
 };
 
 pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply, Status> {
     if call.verb == Verb::Get {
         let stored = read::stored(call, kind)?;
-        return Ok(Reply::ok(scale_of(&read::object(kind, &stored))));
+        return reply(call, scale_of(kind, &read::object(kind, &stored))?);
     }
     let bytes = call.read_body().await?;
     let name = call.info.name.clone();
@@ -36,18 +31,27 @@ pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
         (Change::Patch(patch), options)
     } else {
         let options = WriteOptions::for_update(&call.query)?;
-        let new = body::value(SCALE, call.content_type(), &bytes)?;
+        let new = body::value((&SCALE).into(), call.content_type(), &bytes)?;
         (Change::Put(new), options)
     };
     let mut writer = Writer::new(call, kind, Part::Scale, &options);
     let written = writer
         .replace(&name, |old| {
             let old = old.ok_or_else(|| Status::not_found(kind, &name))?;
-            let scale = change.applied_to(kind, scale_of(old), &name)?;
-            Ok(Proposal::Untracked(scaled(old, &scale)))
+            let scale = change.applied_to(scale_of(kind, old)?, &name)?;
+            Ok(Proposal::Untracked(scaled(kind, old, &scale)))
         })
         .await?;
-    Ok(Reply::ok(scale_of(&written.object(kind))).with_code(StatusCode::OK))
+    reply(call, scale_of(kind, &written.object(kind))?)
+}
+
+/// A Scale in the form the client asked for.
+fn reply(call: &Call, scale: Value) -> Result<Reply, Status> {
+    Ok(Reply::ok(Shown::new(call, &SCALE)?.single(scale)))
+}
+
+fn scale_of(kind: &Kind, object: &Value) -> Result<Value, Status> {
+    scale::of(kind, object).ok_or_else(respond::no_such_resource)
 }
 
 /// What a client wants of a Scale.
@@ -57,10 +61,10 @@ enum Change {
 }
 
 impl Change {
-    fn applied_to(&self, kind: &Kind, mut scale: Value, name: &str) -> Result<Value, Status> {
+    fn applied_to(&self, mut scale: Value, name: &str) -> Result<Value, Status> {
         match self {
             Change::Put(new) => scale = new.clone(),
-            Change::Patch(patch) => patch.apply(kind, &mut scale)?,
+            Change::Patch(patch) => patch.apply(&SCALE, &mut scale)?,
         }
         let replicas = &scale["spec"]["replicas"];
         let path = Path::new("spec").child("replicas");
@@ -84,45 +88,13 @@ impl Change {
 }
 
 /// The object with the replicas of a Scale.
-fn scaled(old: &Value, scale: &Value) -> Value {
+fn scaled(kind: &Kind, old: &Value, scale: &Value) -> Value {
     let mut new = old.clone();
-    new["spec"]["replicas"] = scale["spec"]["replicas"].as_i64().unwrap_or(0).into();
+    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+    scale::set(kind, &mut new, replicas);
     let version = meta::resource_version(scale);
     if !version.is_empty() {
         new["metadata"]["resourceVersion"] = version.into();
     }
     new
-}
-
-fn scale_of(object: &Value) -> Value {
-    let mut metadata = json!({});
-    for field in [
-        "name",
-        "namespace",
-        "uid",
-        "resourceVersion",
-        "creationTimestamp",
-    ] {
-        if !object["metadata"][field].is_null() {
-            metadata[field] = object["metadata"][field].clone();
-        }
-    }
-    let wanted = object["spec"]["replicas"].as_i64().unwrap_or(0);
-    let spec = if wanted == 0 {
-        json!({})
-    } else {
-        json!({"replicas": wanted})
-    };
-    let mut status = json!({"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)});
-    let selector = selector::from_label_selector(&object["spec"]["selector"]);
-    if let Ok(selector) = selector {
-        status["selector"] = selector.to_string().into();
-    }
-    json!({
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": metadata,
-        "spec": spec,
-        "status": status,
-    })
 }

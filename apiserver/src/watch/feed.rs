@@ -5,6 +5,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration, vec};
 
 use bytes::{Bytes, BytesMut};
+use knarr_api::status::Status;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::lines::{Bookmark, Lines, Type};
@@ -31,11 +32,8 @@ pub(super) struct Feed {
 
 enum Source {
     Live(storage::Watch),
-    /// The client has to list again.
-    Expired {
-        wanted: Revision,
-        current: Revision,
-    },
+    /// There is nothing to tell but this.
+    Refused(Status),
     Ended,
 }
 
@@ -78,8 +76,14 @@ impl Feed {
         self.source = Source::Live(watch);
     }
 
+    /// The client has to list again.
     pub(super) fn expire(&mut self, wanted: Revision, current: Revision) {
-        self.source = Source::Expired { wanted, current };
+        let text = format!("too old resource version: {wanted} ({current})");
+        self.refuse(read::expired(text));
+    }
+
+    pub(super) fn refuse(&mut self, status: Status) {
+        self.source = Source::Refused(status);
     }
 
     /// The next lines, as soon as there are any; `None` at the end.
@@ -173,12 +177,11 @@ impl Feed {
 
     fn last_words(&mut self) -> Option<Bytes> {
         let ended = std::mem::replace(&mut self.source, Source::Ended);
-        let Source::Expired { wanted, current } = ended else {
+        let Source::Refused(status) = ended else {
             return None;
         };
-        let text = format!("too old resource version: {wanted} ({current})");
         let mut out = BytesMut::new();
-        self.lines.error(&mut out, &read::expired(text));
+        self.lines.error(&mut out, &status);
         Some(out.freeze())
     }
 }

@@ -43,6 +43,20 @@ impl Patch {
         Ok((patch, options))
     }
 
+    /// What a strict reader has to say of a configuration that could be applied.
+    fn check_applied(&self, warnings: &mut Vec<String>) -> Result<(), Status> {
+        match self.validation {
+            FieldValidation::Strict if !self.problems.is_empty() => {
+                let problems = self.problems.join(", ");
+                let text = format!("error strict decoding YAML: {problems}");
+                return Err(Status::bad_request(text));
+            }
+            FieldValidation::Warn => warnings.extend(self.problems.iter().cloned()),
+            FieldValidation::Strict | FieldValidation::Ignore => {}
+        }
+        Ok(())
+    }
+
     /// Changes `target` as the patch says; an apply counts as a merge here.
     pub(crate) fn apply(&self, kind: &Kind, target: &mut Value) -> Result<(), Status> {
         match self.format {
@@ -100,7 +114,9 @@ impl Writer<'_> {
             .replace(name, |old| {
                 warnings.clear();
                 if patch.format == Format::Apply {
-                    return applier.applied(name, old, patch).map(Proposal::Tracked);
+                    let merged = applier.applied(name, old, patch)?;
+                    patch.check_applied(&mut warnings)?;
+                    return Ok(Proposal::Tracked(merged));
                 }
                 let old = old.ok_or_else(|| Status::not_found(kind, name))?;
                 let mut new = patched(kind, old, patch, &mut warnings)?;
@@ -167,6 +183,10 @@ fn patched(
     let mut new = old.clone();
     patch.apply(kind, &mut new)?;
     let shown = new.clone();
+    // A strategic merge goes by the type of the stored object, whatever the patch says.
+    if matches!(patch.format, Format::Json | Format::Merge) {
+        decode::check_type(kind, &new).map_err(|text| decode::undecodable(&shown, &text))?;
+    }
     let mut problems = patch.problems.clone();
     problems.extend(decode::check(kind, &mut new)?);
     match patch.validation {

@@ -91,13 +91,47 @@ async fn initial_events_end_with_an_annotated_bookmark() {
 }
 
 #[tokio::test]
-async fn a_revision_that_is_not_known_has_expired() {
+async fn a_revision_that_is_forgotten_has_expired() {
     let world = World::new().await;
-    let mut watching = Watching::open(&world, "resourceVersion=999999").await;
-    let event = watching.next().await;
+    let mut watching = Watching::open(&world, "resourceVersion=1").await;
+    // More than the log holds of documents that only it keeps.
+    let data = "x".repeat(1 << 19);
+    for change in 0..20 {
+        let large =
+            json!({"metadata": {"name": "a"}, "data": {"a": data, "b": change.to_string()}});
+        let path = format!("{CONFIG_MAPS}/a");
+        let answer = match change {
+            0 => world.post(CONFIG_MAPS, large).await,
+            _ => world.put(&path, large).await,
+        };
+        assert!(answer.code.is_success(), "{}", answer.message());
+    }
+    let mut late = Watching::open(&world, "resourceVersion=1").await;
+    for watching in [&mut watching, &mut late] {
+        let event = watching.next().await;
+        assert_eq!(event["type"], "ERROR");
+        assert_eq!(event["object"]["code"], 410);
+        assert_eq!(event["object"]["reason"], "Expired");
+    }
+}
+
+#[tokio::test]
+async fn a_revision_to_come_is_waited_for() {
+    let world = World::new().await;
+    let made = world.post(CONFIG_MAPS, config_map("a")).await;
+    let revision = made.at("/metadata/resourceVersion").as_str();
+    let revision: u64 = revision.and_then(|r| r.parse().ok()).expect("a revision");
+    let query = format!("resourceVersion={}", revision + 1);
+    let mut watching = Watching::open(&world, &query).await;
+    world.post(CONFIG_MAPS, config_map("b")).await;
+    world.post(CONFIG_MAPS, config_map("c")).await;
+    watching.check(&[("ADDED", "c")]).await;
+    let query = "resourceVersion=999999&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+    let event = Watching::open(&world, query).await.next().await;
     assert_eq!(event["type"], "ERROR");
-    assert_eq!(event["object"]["code"], 410);
-    assert_eq!(event["object"]["reason"], "Expired");
+    assert_eq!(event["object"]["code"], 504);
+    let cause = &event["object"]["details"]["causes"][0]["reason"];
+    assert_eq!(cause, "ResourceVersionTooLarge");
 }
 
 #[tokio::test]

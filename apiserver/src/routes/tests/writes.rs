@@ -221,3 +221,103 @@ async fn a_uid_in_the_body_is_met_by_no_other_object_and_by_no_missing_one() {
         (409, refused(uid).as_str())
     );
 }
+
+#[tokio::test]
+async fn what_a_body_says_it_is_must_be_what_is_asked_for() {
+    let world = World::new().await;
+    let path = format!("{CONFIG_MAPS}/a");
+    world.post(CONFIG_MAPS, config_map("a")).await;
+    let unknown = "no kind \"Foo\" is registered for version \"v1\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"";
+    let converting = "converting (v1.Secret) to (core.ConfigMap): unknown conversion";
+    for (kind, version, reason) in [("Foo", "v1", unknown), ("Secret", "v1", converting)] {
+        let typed = json!({"kind": kind, "apiVersion": version, "metadata": {"name": "a"}});
+        let put = world.put(&path, typed.clone()).await;
+        assert_eq!(
+            (put.code.as_u16(), put.at("/reason")),
+            (400, &json!("BadRequest"))
+        );
+        let expected =
+            format!("{kind} in version \"v1\" cannot be handled as a ConfigMap: {reason}");
+        assert_eq!(put.message(), expected);
+        let merged = world.merge(&path, typed).await;
+        assert_eq!(
+            (merged.code.as_u16(), merged.at("/reason")),
+            (422, &json!("Invalid"))
+        );
+        let message = merged.message();
+        assert!(
+            message.starts_with(" \"\" is invalid: patch: Invalid value: "),
+            "{message}"
+        );
+        assert!(message.ends_with(reason), "{message}");
+    }
+    let strategic = "application/strategic-merge-patch+json";
+    let body = json!({"kind": "Foo", "data": {"a": "2"}});
+    let answer = world.call("PATCH", &path, strategic, body).await;
+    assert_eq!(
+        (answer.code.as_u16(), answer.at("/kind")),
+        (200, &json!("ConfigMap"))
+    );
+}
+
+#[tokio::test]
+async fn a_scale_prints_as_a_table() {
+    let world = World::new().await;
+    let labels = json!({"app": "web"});
+    let pod = json!({"containers": [{"name": "c", "image": "host"}]});
+    let body = json!({"metadata": {"name": "web"}, "spec": {
+        "replicas": 3, "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": pod},
+    }});
+    let collection = "/apis/apps/v1/namespaces/shop/replicasets";
+    world.post(collection, body).await;
+    let request = Request::builder()
+        .uri(format!("{collection}/web/scale"))
+        .header(
+            header::ACCEPT,
+            "application/json;as=Table;v=v1;g=meta.k8s.io",
+        );
+    let table = world.send(request, Body::empty()).await;
+    let columns: Vec<&Value> = table
+        .at("/columnDefinitions")
+        .as_array()
+        .into_iter()
+        .flatten()
+        .collect();
+    let names: Vec<&Value> = columns.iter().map(|column| &column["name"]).collect();
+    assert_eq!(names, ["Name", "Desired", "Available", "Age"]);
+    let cells = table.at("/rows/0/cells").as_array().expect("cells");
+    assert_eq!(cells[..3], [json!("web"), json!(3), json!(0)]);
+}
+
+#[tokio::test]
+async fn duplicate_keys_of_an_applied_configuration_are_told() {
+    let world = World::new().await;
+    let apply = async |validation: &str, body: &str| {
+        let request = Request::builder()
+            .method("PATCH")
+            .uri(format!(
+                "{CONFIG_MAPS}/a?fieldManager=me&fieldValidation={validation}"
+            ))
+            .header(header::CONTENT_TYPE, "application/apply-patch+yaml");
+        world.send(request, body.to_owned()).await
+    };
+    let twice =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  k: \"1\"\n  k: \"2\"\n";
+    let strict = apply("Strict", twice).await;
+    assert_eq!(strict.code.as_u16(), 400);
+    let message = strict.message();
+    let prefix =
+        "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:";
+    assert!(message.starts_with(prefix), "{message}");
+    let warned = apply("Warn", twice).await;
+    assert_eq!(warned.code.as_u16(), 201);
+    assert!(warned.headers.contains_key(header::WARNING));
+    assert_eq!(warned.at("/data/k"), "2");
+    let broken = apply("Warn", "a: [").await;
+    let message = broken.message();
+    assert!(
+        message.starts_with("error decoding YAML: error converting YAML to JSON: yaml: "),
+        "{message}"
+    );
+}
