@@ -4,7 +4,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     path::Path,
-    process::{Output, Stdio},
+    process::{Command, Output, Stdio},
     time::Duration,
 };
 
@@ -85,7 +85,10 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 fn kubectl_with_stdin(world: &World, args: &[&str], stdin: Vec<u8>) -> Output {
-    let mut command = world.kubectl_command(args);
+    run_with_stdin(world, world.kubectl_command(args), stdin)
+}
+
+fn run_with_stdin(world: &World, mut command: Command, stdin: Vec<u8>) -> Output {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -176,7 +179,11 @@ fn echo_over_tcp(to: SocketAddr) {
 }
 
 fn kubectl_forwards_many_connections(world: &World) {
-    let mut command = world.kubectl_command(&["port-forward", "pod/echo", "17000:7000"]);
+    let command = world.kubectl_command(&["port-forward", "pod/echo", "17000:7000"]);
+    forward_many_connections(world, command);
+}
+
+fn forward_many_connections(world: &World, mut command: Command) {
     command.stdout(Stdio::null());
     let mut forwarder = world.nodes[0].netns.spawn(command);
     let to: SocketAddr = ([127, 0, 0, 1], 17000).into();
@@ -193,6 +200,39 @@ fn kubectl_forwards_many_connections(world: &World) {
     });
     forwarder.kill().expect("kubectl runs");
     forwarder.wait().expect("kubectl is reaped");
+}
+
+/// As kubectl does before 1.31, and when it is told to.
+fn older_clients_speak_spdy(world: &World) {
+    let command = |args: &[&str]| {
+        let mut command = world.kubectl_command(args);
+        command
+            .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false")
+            .env("KUBECTL_PORT_FORWARD_WEBSOCKETS", "false");
+        command
+    };
+    let sent = noise(STDIN_BYTES);
+    let answer = run_with_stdin(
+        world,
+        command(&["exec", "-i", "echo", "--", "cat"]),
+        sent.clone(),
+    );
+    assert!(
+        answer.stdout == sent,
+        "{} bytes came back",
+        answer.stdout.len()
+    );
+    let script = "echo out; echo err >&2; exit 7";
+    let failed = run_with_stdin(
+        world,
+        command(&["exec", "echo", "--", "sh", "-c", script]),
+        Vec::new(),
+    );
+    assert_eq!(failed.status.code(), Some(7));
+    assert_eq!(failed.stdout, b"out\n");
+    let stderr = String::from_utf8_lossy(&failed.stderr);
+    assert_eq!(stderr, "err\ncommand terminated with exit code 7\n");
+    forward_many_connections(world, command(&["port-forward", "pod/echo", "17000:7000"]));
 }
 
 fn kube_rs_forwards_over_channels(kubeconfig: &Path, world: &World) {
@@ -218,5 +258,6 @@ fn streams_reach_pods_byte_for_byte() {
     an_exec_ends_with_its_client(&world);
     attach_reaches_stdin_and_a_followed_log_ends(&world);
     kubectl_forwards_many_connections(&world);
+    older_clients_speak_spdy(&world);
     kube_rs_forwards_over_channels(&world.nodes[0].data_dir().join("kubeconfig.yaml"), &world);
 }

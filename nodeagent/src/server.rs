@@ -7,6 +7,7 @@ mod exec;
 mod logs;
 mod port_forward;
 mod query;
+mod upgrade;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,8 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::StatusCode;
 use axum::routing::any;
 use hyper::server::conn::http1;
@@ -26,6 +25,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+
+pub(crate) use channel::word as channel_frame;
 
 use crate::agent::ServingIdentity;
 use crate::host::Host;
@@ -38,8 +39,6 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 const HEADER_TIME_MAX: Duration = Duration::from_secs(15);
 /// Pause after a failed accept, for want of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What the kubelet takes at once.
-const MESSAGE_BYTES_MAX: usize = 32 << 20;
 
 /// What keeps the server from starting.
 #[derive(Debug, thiserror::Error)]
@@ -218,33 +217,4 @@ fn find(paths: &Paths, namespace: &str, pod: &str) -> Result<Found, Refusal> {
 fn state(paths: &Paths, pod_uid: &str) -> State {
     let text = std::fs::read(paths.pod(pod_uid).join(STATE)).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()
-}
-
-/// The upgrade that a client asks for, and the protocol of ours that it speaks.
-fn upgraded<const N: usize>(
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-    protocols: [&'static str; N],
-) -> Result<(WebSocketUpgrade, String), Refusal> {
-    let upgrade = upgrade.map_err(|rejection| {
-        let message = format!("only WebSocket is spoken here: {}", rejection.body_text());
-        (StatusCode::BAD_REQUEST, message)
-    })?;
-    let upgrade = upgrade
-        .protocols(protocols)
-        .max_message_size(MESSAGE_BYTES_MAX)
-        .max_frame_size(MESSAGE_BYTES_MAX);
-    let protocol = upgrade
-        .selected_protocol()
-        .and_then(|protocol| protocol.to_str().ok())
-        .map(str::to_owned);
-    match protocol {
-        Some(protocol) => Ok((upgrade, protocol)),
-        None => Err((
-            StatusCode::BAD_REQUEST,
-            format!(
-                "one of these subprotocols is required: {}",
-                protocols.join(", ")
-            ),
-        )),
-    }
 }

@@ -1,17 +1,16 @@
-//! `/attach`: the streams of a container's own process over a WebSocket.
+//! `/attach`: the streams of a container's own process over a WebSocket or SPDY.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::extract::ws::WebSocket;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{RawQuery, State as Shared, WebSocketUpgrade};
+use axum::extract::{RawQuery, State as Shared};
 use axum::response::Response;
 
 use super::channel::{self, Channel, Input};
 use super::exec::Wants;
 use super::query::Query;
-use super::{Address, Refusal, find, upgraded};
+use super::upgrade::{Socket, Upgrade};
+use super::{Address, Refusal, find};
 use crate::host::Host;
 use crate::pod::link;
 use crate::protocol::{self, Event, FrameKind, Request};
@@ -21,20 +20,22 @@ pub(super) async fn answer(
     Shared(host): Shared<Arc<Host>>,
     axum::extract::Path((namespace, pod, container)): Address,
     RawQuery(query): RawQuery,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Upgrade,
 ) -> Result<Response, Refusal> {
     let wants = Wants::of(&Query::parse(query.as_deref()));
     let found = find(&host.paths, &namespace, &pod)?;
     found.running(&container)?;
-    let (upgrade, _) = upgraded(upgrade, channel::PROTOCOLS)?;
+    let upgrade = upgrade.agree(&channel::PROTOCOLS)?;
     let directory = host.paths.pod(&found.record.uid);
     Ok(upgrade.on_upgrade(async move |socket| {
         run(socket, &directory, &container, wants).await;
     }))
 }
 
-async fn run(socket: WebSocket, directory: &Path, container: &str, wants: Wants) {
-    let (mut sender, mut receiver) = channel::split(socket);
+async fn run(socket: Socket, directory: &Path, container: &str, wants: Wants) {
+    let Ok((mut sender, mut receiver)) = channel::split(socket, wants).await else {
+        return;
+    };
     let begun = async {
         let (mut reader, mut writer) = link::connect(directory).await?;
         writer

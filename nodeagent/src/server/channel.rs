@@ -1,4 +1,8 @@
-//! The WebSocket protocol of exec and attach: `v5.channel.k8s.io` and its elder `v4`. One byte of channel, then data.
+//! The protocols of exec and attach: `v5.channel.k8s.io` and its elder `v4`.
+//!
+//! In a WebSocket, one byte of channel, then data; over SPDY a stream for each channel.
+
+mod streams;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use bytes::Bytes;
@@ -6,8 +10,14 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 
-/// The protocols offered, best first.
-pub(super) const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+use super::exec::Wants;
+use super::upgrade::{Protocols, Socket};
+
+/// The protocols spoken, best first.
+pub(super) const PROTOCOLS: Protocols<'static> = Protocols {
+    web_socket: &["v5.channel.k8s.io", "v4.channel.k8s.io"],
+    spdy: &["v4.channel.k8s.io"],
+};
 
 /// Where a frame belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,41 +45,73 @@ pub(super) enum Input {
 }
 
 /// The sending half.
-pub(super) struct Sender {
-    sink: SplitSink<WebSocket, Message>,
+pub(super) enum Sender {
+    WebSocket(SplitSink<WebSocket, Message>),
+    Spdy(streams::Sender),
 }
 
 /// The receiving half.
-pub(super) struct Receiver {
-    stream: SplitStream<WebSocket>,
+pub(super) enum Receiver {
+    WebSocket(SplitStream<WebSocket>),
+    Spdy(Box<streams::Receiver>),
 }
 
-/// Splits a socket into its halves.
-pub(super) fn split(socket: WebSocket) -> (Sender, Receiver) {
-    let (sink, stream) = socket.split();
-    (Sender { sink }, Receiver { stream })
+/// The client is gone.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+/// Splits a socket into its halves; a SPDY client has to open a stream for each channel first.
+pub(super) async fn split(socket: Socket, wants: Wants) -> Result<(Sender, Receiver), Gone> {
+    match socket {
+        Socket::WebSocket(socket) => {
+            let (sink, stream) = (*socket).split();
+            Ok((Sender::WebSocket(sink), Receiver::WebSocket(stream)))
+        }
+        Socket::Spdy(connection) => {
+            let (sender, receiver) = streams::open(connection, wants).await?;
+            Ok((Sender::Spdy(sender), Receiver::Spdy(Box::new(receiver))))
+        }
+    }
 }
 
 impl Sender {
     /// Sends data on a channel.
-    pub(super) async fn send(&mut self, channel: Channel, data: &[u8]) -> Result<(), axum::Error> {
-        let mut frame = Vec::with_capacity(data.len() + 1);
-        frame.push(channel as u8);
-        frame.extend_from_slice(data);
-        self.sink.send(Message::Binary(frame.into())).await
+    pub(super) async fn send(&mut self, channel: Channel, data: &[u8]) -> Result<(), Gone> {
+        match self {
+            Sender::WebSocket(sink) => {
+                let mut frame = Vec::with_capacity(data.len() + 1);
+                frame.push(channel as u8);
+                frame.extend_from_slice(data);
+                let sent = sink.send(Message::Binary(frame.into())).await;
+                sent.map_err(|_| Gone)
+            }
+            Sender::Spdy(sender) => sender.send(channel, data).await,
+        }
     }
 
     /// Says how it ended, and closes.
     pub(super) async fn finish(mut self, status: &Value) {
         let text = status.to_string();
-        if self.send(Channel::Error, text.as_bytes()).await.is_ok() {
-            let _ = self.sink.send(closing()).await;
+        if self.send(Channel::Error, text.as_bytes()).await.is_err() {
+            return;
+        }
+        match self {
+            Sender::WebSocket(mut sink) => {
+                let _ = sink.send(closing()).await;
+            }
+            Sender::Spdy(sender) => sender.close().await,
         }
     }
 
     /// Asks whether the client is still there.
-    pub(super) async fn ping(&mut self) -> Result<(), axum::Error> {
-        self.sink.send(Message::Ping(Bytes::new())).await
+    pub(super) async fn ping(&mut self) -> Result<(), Gone> {
+        match self {
+            Sender::WebSocket(sink) => {
+                let sent = sink.send(Message::Ping(Bytes::new())).await;
+                sent.map_err(|_| Gone)
+            }
+            Sender::Spdy(sender) => sender.ping().await,
+        }
     }
 }
 
@@ -84,8 +126,12 @@ pub(super) fn closing() -> Message {
 impl Receiver {
     /// The next thing the client wants; pings are answered below us.
     pub(super) async fn next(&mut self) -> Input {
+        let stream = match self {
+            Receiver::WebSocket(stream) => stream,
+            Receiver::Spdy(receiver) => return receiver.next().await,
+        };
         loop {
-            match self.stream.next().await {
+            match stream.next().await {
                 Some(Ok(message)) => {
                     if let Some(input) = meaning(message) {
                         return input;
@@ -117,14 +163,28 @@ fn read(frame: &Bytes) -> Option<Input> {
         return (data == [Channel::Stdin as u8]).then_some(Input::StdinEnd);
     }
     if *channel == Channel::Resize as u8 {
-        let size: Value = serde_json::from_slice(data).ok()?;
-        let side = |key: &str| u16::try_from(size.get(key)?.as_u64()?).ok();
-        return Some(Input::Resize {
-            width: side("Width")?,
-            height: side("Height")?,
-        });
+        return resize(&serde_json::from_slice(data).ok()?);
     }
     None
+}
+
+/// A new size of the terminal.
+fn resize(size: &Value) -> Option<Input> {
+    let side = |key: &str| u16::try_from(size.get(key)?.as_u64()?).ok();
+    Some(Input::Resize {
+        width: side("Width")?,
+        height: side("Height")?,
+    })
+}
+
+/// What a frame asks for, in a word.
+pub(crate) fn word(frame: &Bytes) -> Option<&'static str> {
+    Some(match read(frame)? {
+        Input::Stdin(_) => "stdin",
+        Input::StdinEnd => "the end of stdin",
+        Input::Resize { .. } => "resize",
+        Input::End => "the end",
+    })
 }
 
 /// The status of a process that ended with this exit code.

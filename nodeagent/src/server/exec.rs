@@ -1,4 +1,4 @@
-//! `/exec`: one more process in a running container, its streams over a WebSocket.
+//! `/exec`: one more process in a running container, its streams over a WebSocket or SPDY.
 
 mod copy;
 mod streams;
@@ -6,15 +6,14 @@ mod streams;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::extract::ws::WebSocket;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{RawQuery, State as Shared, WebSocketUpgrade};
+use axum::extract::{RawQuery, State as Shared};
 use axum::http::StatusCode;
 use axum::response::Response;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::query::Query;
-use super::{Address, Refusal, channel, find, upgraded};
+use super::upgrade::{Socket, Upgrade};
+use super::{Address, Refusal, channel, find};
 use crate::host::Host;
 use crate::pod::{self, Identity, link, security};
 use crate::protocol::{Exec, Process};
@@ -26,7 +25,7 @@ pub(super) async fn answer(
     Shared(host): Shared<Arc<Host>>,
     axum::extract::Path((namespace, pod, container)): Address,
     RawQuery(query): RawQuery,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Upgrade,
 ) -> Result<Response, Refusal> {
     let query = Query::parse(query.as_deref());
     let found = find(&host.paths, &namespace, &pod)?;
@@ -36,9 +35,9 @@ pub(super) async fn answer(
         let message = "you must specify at least 1 command".into();
         return Err((StatusCode::BAD_REQUEST, message));
     }
-    let tty = query.says("tty");
     let wants = Wants::of(&query);
-    let (upgrade, _) = upgraded(upgrade, channel::PROTOCOLS)?;
+    let tty = wants.tty;
+    let upgrade = upgrade.agree(&channel::PROTOCOLS)?;
     let api = knarr_client::Api::<Pod>::namespaced(host.client.clone(), &namespace);
     let object = api
         .get(&pod)
@@ -81,8 +80,10 @@ fn process(object: &Pod, name: &str, argv: Vec<String>, tty: bool) -> Result<Pro
 }
 
 /// Runs the process to its end, or until the client is gone: the init kills what loses its connection.
-async fn run(socket: WebSocket, directory: &Path, exec: Exec, wants: Wants) {
-    let (mut sender, receiver) = channel::split(socket);
+async fn run(socket: Socket, directory: &Path, exec: Exec, wants: Wants) {
+    let Ok((mut sender, receiver)) = channel::split(socket, wants).await else {
+        return;
+    };
     match begin(directory, exec, wants).await {
         Ok((streams, reader, _writer)) => {
             let code = copy::run(&mut sender, receiver, streams, reader).await;

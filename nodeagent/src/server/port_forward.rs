@@ -1,4 +1,4 @@
-//! `/portForward`: connections into a pod's netns, many over one WebSocket. Speaks both protocols that clients have.
+//! `/portForward`: connections into a pod's netns, many over one WebSocket or SPDY session. Speaks all protocols that clients have.
 
 mod channels;
 mod lane;
@@ -7,25 +7,31 @@ mod tunnel;
 
 use std::sync::Arc;
 
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{RawQuery, State as Shared, WebSocketUpgrade};
+use axum::extract::{RawQuery, State as Shared};
 use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::query::Query;
-use super::{Refusal, channel, find, upgraded};
+use super::upgrade::{Protocols, Socket, Upgrade};
+use super::{Refusal, find};
 use crate::host::Host;
 use target::Target;
 
 /// A whole SPDY session in binary frames, as kubectl speaks it.
 const SPDY: &str = "SPDY/3.1+portforward.k8s.io";
+const V5: &str = "v5.channel.k8s.io";
+const V4: &str = "v4.channel.k8s.io";
+const PROTOCOLS: Protocols<'static> = Protocols {
+    web_socket: &[SPDY, V5, V4],
+    spdy: &["portforward.k8s.io"],
+};
 
 /// Answers a request to forward ports.
 pub(super) async fn answer(
     Shared(host): Shared<Arc<Host>>,
     axum::extract::Path((namespace, pod)): axum::extract::Path<(String, String)>,
     RawQuery(query): RawQuery,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Upgrade,
 ) -> Result<Response, Refusal> {
     let found = find(&host.paths, &namespace, &pod)?;
     let is_running = |state: &crate::protocol::State| {
@@ -38,11 +44,14 @@ pub(super) async fn answer(
     }
     let target = Target::new(&host.paths, &found.record);
     let query = Query::parse(query.as_deref());
-    let [v5, v4] = channel::PROTOCOLS;
-    let (upgrade, protocol) = upgraded(upgrade, [SPDY, v5, v4])?;
-    if protocol == SPDY {
-        return Ok(upgrade.on_upgrade(async move |socket| tunnel::run(socket, target).await));
-    }
-    let ports = channels::ports(&query).map_err(|text| (StatusCode::BAD_REQUEST, text))?;
-    Ok(upgrade.on_upgrade(async move |socket| channels::run(socket, target, ports).await))
+    let upgrade = upgrade.agree(&PROTOCOLS)?;
+    let ports = match upgrade.protocol.as_str() {
+        V5 | V4 => channels::ports(&query).map_err(|text| (StatusCode::BAD_REQUEST, text))?,
+        _ => Vec::new(),
+    };
+    Ok(upgrade.on_upgrade(async move |socket| match socket {
+        Socket::Spdy(connection) => tunnel::run_bare(connection, target).await,
+        Socket::WebSocket(socket) if ports.is_empty() => tunnel::run(*socket, target).await,
+        Socket::WebSocket(socket) => channels::run(*socket, target, ports).await,
+    }))
 }

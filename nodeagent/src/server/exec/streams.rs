@@ -19,6 +19,8 @@ pub(crate) struct Wants {
     pub(crate) stdin: bool,
     pub(crate) stdout: bool,
     pub(crate) stderr: bool,
+    /// A terminal, which stands for all three.
+    pub(crate) tty: bool,
 }
 
 impl Wants {
@@ -29,6 +31,7 @@ impl Wants {
             stdin: says("input", "stdin"),
             stdout: says("output", "stdout"),
             stderr: says("error", "stderr"),
+            tty: query.says("tty"),
         }
     }
 }

@@ -4,7 +4,9 @@ use axum::extract::ws::{Message, WebSocket};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::SinkExt;
 use futures_util::stream::SplitSink;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
@@ -101,7 +103,23 @@ pub(super) fn outbound(
                 return;
             }
         }
-        let _ = sink.send(super::channel::closing()).await;
+        let _ = sink.send(crate::server::channel::closing()).await;
+    };
+    (outbound, carry)
+}
+
+/// The same on a connection of the client's own.
+pub(super) fn bare_outbound(
+    mut writer: WriteHalf<TokioIo<Upgraded>>,
+) -> (Outbound, impl Future<Output = ()> + Send + 'static) {
+    let (outbound, mut frames) = mpsc::channel::<Bytes>(FRAMES_WAITING_MAX);
+    let carry = async move {
+        while let Some(frame) = frames.recv().await {
+            if writer.write_all(&frame).await.is_err() {
+                return;
+            }
+        }
+        let _ = writer.shutdown().await;
     };
     (outbound, carry)
 }

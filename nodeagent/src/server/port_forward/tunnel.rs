@@ -1,13 +1,17 @@
-//! Port forwarding as kubectl does it: a SPDY/3.1 session in a WebSocket, for each connection an error and a data stream.
+//! Port forwarding as kubectl does it: a SPDY/3.1 session, in a WebSocket or bare, for each connection an error and a data stream.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 
 use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinSet;
+use tokio_util::io::ReaderStream;
 
 use super::lane::{self, Input, Lane, Outbound, Sender};
 use super::target::Target;
@@ -17,10 +21,38 @@ use crate::spdy::{self, End, Event, Headers, Session, StreamId};
 /// More connections at once are refused.
 const STREAMS_MAX: usize = 2048;
 
-/// Serves a tunnel until the client is gone.
+/// Serves a tunnel in a WebSocket until the client is gone.
 pub(super) async fn run(socket: WebSocket, target: Target) {
-    let (sink, mut messages) = socket.split();
+    let (sink, messages) = socket.split();
     let (outbound, carry) = lane::outbound(sink);
+    let pieces = messages.map(|message| match message {
+        Ok(Message::Binary(bytes)) => Some(bytes),
+        Ok(_) => Some(Bytes::new()),
+        Err(_) => None,
+    });
+    serve(until_none(pieces), outbound, carry, target).await;
+}
+
+/// Serves a tunnel on a connection of its own until the client is gone.
+pub(super) async fn run_bare(connection: TokioIo<Upgraded>, target: Target) {
+    let (reader, writer) = tokio::io::split(connection);
+    let (outbound, carry) = lane::bare_outbound(writer);
+    let pieces = ReaderStream::new(reader).map(Result::ok);
+    serve(until_none(pieces), outbound, carry, target).await;
+}
+
+fn until_none(pieces: impl Stream<Item = Option<Bytes>>) -> impl Stream<Item = Bytes> {
+    let is_there = |piece: &Option<Bytes>| ready(piece.is_some());
+    pieces.take_while(is_there).filter_map(ready)
+}
+
+async fn serve(
+    pieces: impl Stream<Item = Bytes>,
+    outbound: Outbound,
+    carry: impl Future<Output = ()>,
+    target: Target,
+) {
+    let mut pieces = std::pin::pin!(pieces);
     let session = match Session::new() {
         Ok(session) => session,
         Err(error) => return tracing::warn!(%error, "port forwarding"),
@@ -34,10 +66,7 @@ pub(super) async fn run(socket: WebSocket, target: Target) {
         connections: JoinSet::new(),
     };
     let serve = async {
-        while let Some(Ok(message)) = messages.next().await {
-            let Message::Binary(bytes) = message else {
-                continue;
-            };
+        while let Some(bytes) = pieces.next().await {
             if let Err(error) = tunnel.receive(&bytes).await {
                 tracing::debug!(%error, "port forwarding");
                 return;
