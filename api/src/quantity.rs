@@ -196,6 +196,9 @@ impl Scale {
     }
 }
 
+/// Larger whole numbers count as this one, which is beyond what any suffix can bring back.
+const WHOLE_MAX: i128 = 10i128.pow(36);
+
 /// A decimal number as an integer and the count of its fractional digits.
 struct Digits {
     mantissa: i128,
@@ -212,10 +215,10 @@ impl Digits {
             inexact: false,
         };
         for byte in whole.bytes() {
-            digits.mantissa = (digits.mantissa * 10 + i128::from(byte - b'0')).min(1 << 64);
+            digits.mantissa = (digits.mantissa * 10 + i128::from(byte - b'0')).min(WHOLE_MAX);
         }
         for byte in fraction.bytes() {
-            if digits.fraction_len >= 18 {
+            if digits.fraction_len >= 18 || digits.mantissa > WHOLE_MAX {
                 digits.inexact |= byte != b'0';
             } else {
                 digits.mantissa = digits.mantissa * 10 + i128::from(byte - b'0');
@@ -332,6 +335,9 @@ mod tests {
             ("1.2345", "1235m"),
             ("-1Mi", "-1Mi"),
             ("+5", "5"),
+            ("33720368547758071.5", "33720368547758071500m"),
+            ("33720368547758071500m", "33720368547758071500m"),
+            ("9000000000000000000000000000n", "9E"),
             ("9223372036854775808", "9223372036854775807"),
         ] {
             assert_eq!(canonical(given).as_deref(), Some(expected), "{given}");

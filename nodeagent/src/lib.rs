@@ -6,6 +6,7 @@ mod capability;
 mod cgroup;
 mod events;
 mod host;
+pub mod hostile;
 mod ipam;
 mod logs;
 mod netlink;
