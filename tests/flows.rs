@@ -3,13 +3,18 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::lab::{netns::Netns, wait, world::World};
+use crate::lab::{
+    netns::Netns,
+    probe::{self, Outcome, Protocol},
+    wait,
+    world::World,
+};
 
 const READY_TIME_MAX: Duration = Duration::from_secs(40);
 /// Longer than the clients' pauses, and shorter than the 30 s after which the kernel forgets an idle flow.
@@ -156,6 +161,92 @@ fn udp_flows_of_a_service_deleted_while_the_proxy_was_down_end_with_its_return()
     for flow in &flows {
         flow.until_answered_by("the proxy is back", None);
     }
+}
+
+/// Who keeps which backend, as the kernel of the first node has it.
+fn remembered(world: &World) -> Vec<String> {
+    let output = world.nodes[0].try_knarr(&["explain", "svc/web", "-o", "json"]);
+    let told: Value = serde_json::from_slice(&output.stdout).expect("an explanation");
+    let mut steps = told["steps"].as_array().into_iter().flatten();
+    let lines = steps.find(|step| step["name"] == "affinity");
+    let lines = lines
+        .and_then(|step| step["lines"].as_array())
+        .into_iter()
+        .flatten();
+    lines
+        .map(|line| line.as_str().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_client_keeps_its_backend_until_it_is_silent_for_the_timeout() {
+    const TIMEOUT: Duration = Duration::from_secs(4);
+    let world = World::running(1);
+    for name in ["web-1", "web-2"] {
+        run_pod(&world, name);
+        wait_for_pod(&world, name);
+        let path = format!("/api/v1/namespaces/default/pods/{name}");
+        world.merge(
+            &path,
+            &json!({ "metadata": { "labels": { "app": "web" } } }),
+        );
+    }
+    serve(&world, "nobody");
+    let config = json!({ "clientIP": { "timeoutSeconds": TIMEOUT.as_secs() } });
+    let spec = json!({
+        "type": "LoadBalancer", "selector": { "app": "web", "pod": null },
+        "sessionAffinity": "ClientIP", "sessionAffinityConfig": config,
+    });
+    world.merge(SERVICE, &json!({ "spec": spec }));
+    let load_balancer_ip = wait::until("a load-balancer IP", READY_TIME_MAX, || {
+        let service = world.get(SERVICE);
+        let ip = service["status"]["loadBalancer"]["ingress"][0]["ip"].as_str();
+        ip.map(str::to_owned).ok_or_else(|| service.to_string())
+    });
+    let places = [
+        format!("{}:30070", world.nodes[0].ip),
+        format!("{load_balancer_ip}:80"),
+    ];
+    let places = places.map(|place| place.parse::<SocketAddr>().expect("an address"));
+    let ask = |place: SocketAddr| match world.client.run(move || probe::ask(Protocol::Tcp, place)) {
+        Outcome::Answered { by, .. } => Ok(by),
+        other => Err(other),
+    };
+    wait::until("both backends serve", READY_TIME_MAX, || {
+        match world.nodes[0].knarr(&["explain", "svc/web"]) {
+            told if told.matches(":8080").count() >= 2 => ask(places[1]).map_err(|_| told),
+            told => Err(told),
+        }
+    });
+    let kept = ask(places[0]).expect("an answer");
+    let start = Instant::now();
+    while start.elapsed() < 2 * TIMEOUT {
+        for place in places {
+            assert_eq!(ask(place), Ok(kept.clone()), "{place}");
+        }
+    }
+    assert_eq!(remembered(&world).len(), 1, "{:?}", remembered(&world));
+
+    world.delete(&format!("/api/v1/namespaces/default/pods/{kept}"));
+    wait::until("another backend", READY_TIME_MAX, || match ask(places[0]) {
+        Ok(by) if by != kept => Ok(()),
+        other => Err(other),
+    });
+    wait::until("the client is forgotten", 4 * TIMEOUT, || {
+        let lines = remembered(&world);
+        if lines.is_empty() { Ok(()) } else { Err(lines) }
+    });
+    let mut connection = Connection::open(&world.client, places[0]);
+    world.merge(SERVICE, &json!({ "spec": { "sessionAffinity": "None" } }));
+    wait::until("the affinity is gone", READY_TIME_MAX, || {
+        let listed = world.nodes[0].netns.sh("nft list ruleset");
+        if listed.contains("affinity-") {
+            Err(listed)
+        } else {
+            Ok(())
+        }
+    });
+    assert!(connection.ask().contains("You've hit"));
 }
 
 /// One HTTP connection that is kept alive.

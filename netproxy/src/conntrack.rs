@@ -1,6 +1,6 @@
 //! UDP flows in conntrack: after endpoints change, flows that lead to nobody who serves are deleted.
 //!
-//! TCP and SCTP flows are never touched.
+//! TCP and SCTP flows are never touched, only listed for whoever asks.
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +23,8 @@ const GET: u16 = 1;
 const DELETE: u16 = 2;
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
+const STATUS: u16 = 3;
+const SEEN_REPLY: u32 = 2;
 const ID: u16 = 12;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
@@ -37,11 +39,24 @@ pub(crate) struct Question {
     node_port_addresses: Vec<IpNet>,
 }
 
-/// One UDP flow: where its first packet went, and who is to answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Flow {
-    to: SocketAddr,
-    answered_by: SocketAddr,
+/// One flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Flow {
+    pub(crate) protocol: Protocol,
+    /// Who sent its first packet.
+    pub(crate) from: SocketAddr,
+    /// Where that went.
+    pub(crate) to: SocketAddr,
+    /// Who is to answer.
+    pub(crate) answered_by: SocketAddr,
+    pub(crate) heard: Heard,
+}
+
+/// Whether anybody has answered a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Heard {
+    Answers,
+    Nothing,
 }
 
 impl Question {
@@ -148,19 +163,47 @@ struct Handle {
 }
 
 fn stale_flows(fd: &OwnedFd, family: u8, question: &Question) -> Result<Vec<Handle>, SocketError> {
+    let mut stale = Vec::new();
+    dump(fd, family, |attributes| {
+        let udp = protocol(attributes) == Some(Protocol::Udp);
+        if udp && read(attributes).is_some_and(|flow| question.is_stale(&flow)) {
+            let original = attributes.find(TUPLE_ORIGINAL).unwrap_or_default().to_vec();
+            let id = attributes.find(ID).unwrap_or_default().to_vec();
+            stale.push(Handle { original, id });
+        }
+    })?;
+    Ok(stale)
+}
+
+/// Every flow of this network namespace that somebody picks.
+///
+/// # Errors
+/// When conntrack cannot be read.
+pub(crate) fn flows(picked: impl Fn(&Flow) -> bool) -> Result<Vec<Flow>, SocketError> {
+    let fd = netlink()?;
+    let mut flows = Vec::new();
+    for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
+        dump(&fd, family, |attributes| {
+            flows.extend(read(attributes).filter(&picked));
+        })?;
+    }
+    flows.sort();
+    Ok(flows)
+}
+
+fn dump(fd: &OwnedFd, family: u8, mut each: impl FnMut(Attributes<'_>)) -> Result<(), SocketError> {
     let mut writer = Writer::default();
     let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
     let open = writer.start(SUBSYSTEM << 8 | GET, flags, 1, family, 0);
     writer.finish(open);
     send(fd, &writer.bytes)?;
-    let mut stale = Vec::new();
     loop {
         let Some(bytes) = receive(fd, 0)? else {
             continue;
         };
         for message in messages(&bytes) {
             if message.kind == libc::NLMSG_DONE as u16 {
-                return Ok(stale);
+                return Ok(());
             }
             if let Some((cause, _)) = netlink::error_of(&message) {
                 return Err(SocketError {
@@ -168,12 +211,7 @@ fn stale_flows(fd: &OwnedFd, family: u8, question: &Question) -> Result<Vec<Hand
                     cause,
                 });
             }
-            let attributes = message.attributes();
-            if read(attributes).is_some_and(|flow| question.is_stale(&flow)) {
-                let original = attributes.find(TUPLE_ORIGINAL).unwrap_or_default().to_vec();
-                let id = attributes.find(ID).unwrap_or_default().to_vec();
-                stale.push(Handle { original, id });
-            }
+            each(message.attributes());
         }
     }
 }
@@ -201,17 +239,31 @@ fn delete(fd: &OwnedFd, family: u8, flow: &Handle) -> Result<(), SocketError> {
     }
 }
 
-/// Reads a UDP flow; nothing for other protocols.
+/// Nothing for protocols that Services do not know.
+fn protocol(attributes: Attributes<'_>) -> Option<Protocol> {
+    let original = attributes.nested(TUPLE_ORIGINAL)?;
+    let number = original.nested(TUPLE_PROTOCOL)?.find(PROTOCOL_NUMBER)?;
+    [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+        .into_iter()
+        .find(|protocol| number == [protocol.number()])
+}
+
 fn read(attributes: Attributes<'_>) -> Option<Flow> {
+    const SOURCE: [u16; 2] = [1, 3];
+    const DESTINATION: [u16; 2] = [2, 4];
     let original = attributes.nested(TUPLE_ORIGINAL)?;
     let reply = attributes.nested(TUPLE_REPLY)?;
-    let protocol = original.nested(TUPLE_PROTOCOL)?.find(PROTOCOL_NUMBER)?;
-    if protocol != [Protocol::Udp.number()] {
-        return None;
-    }
+    let status = attributes.number(STATUS).unwrap_or_default();
     Some(Flow {
-        to: end(original, [2, 4], DESTINATION_PORT)?,
-        answered_by: end(reply, [1, 3], SOURCE_PORT)?,
+        protocol: protocol(attributes)?,
+        from: end(original, SOURCE, SOURCE_PORT)?,
+        to: end(original, DESTINATION, DESTINATION_PORT)?,
+        answered_by: end(reply, SOURCE, SOURCE_PORT)?,
+        heard: if status & SEEN_REPLY == 0 {
+            Heard::Nothing
+        } else {
+            Heard::Answers
+        },
     })
 }
 

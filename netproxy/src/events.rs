@@ -141,8 +141,8 @@ async fn reference(
             ..ObjectReference::default()
         }));
     };
-    let services = kube::Api::<Service>::namespaced(client.clone(), &key.namespace);
-    let service = services.get_metadata_opt(&key.name).await?;
+    let services = Api::<Service>::namespaced(client.clone(), &key.namespace);
+    let service = services.get_opt(&key.name).await?;
     Ok(service.map(|service| ObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Service".to_owned()),

@@ -3,26 +3,31 @@
 //! Judges facts that others gathered. Asks nobody and changes nothing.
 
 mod cause;
+mod kernel;
 mod packets;
 mod pods;
+mod question;
+mod road;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, fmt, net::SocketAddr, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
 };
-use knarr_netproxy_plan::{Answer, Family, Plan, ServiceKey, Settings, Snapshot, plan};
+use knarr_netproxy_plan::{
+    Address, Answer, Family, FrontendKey, Plan, ServiceKey, Settings, Snapshot, plan,
+};
 use serde::Serialize;
 
-use crate::nftables::wire::{self, Observed, Socket};
+pub use self::{
+    kernel::{Kernel, Observation},
+    question::{Client, Destination, Host, Question, Unreadable},
+    road::{Journey, Meaning, Surroundings},
+};
+use crate::nftables::target::of_affinity;
 use pods::Pods;
 
 /// All that an explanation rests on.
@@ -36,49 +41,23 @@ pub struct Facts {
     pub slices: Vec<Arc<EndpointSlice>>,
     /// The cluster's ranges and the node that is asked.
     pub settings: Settings,
-    /// The tables of that node.
+    /// The same, as the other nodes have it.
+    pub others: Vec<Settings>,
+    /// What that node's kernel has.
     pub kernel: Kernel,
     /// Backends that refuse connections.
     pub refusing: BTreeSet<SocketAddr>,
 }
 
-/// What is known of a node's tables.
-#[derive(Debug)]
-pub enum Kernel {
-    /// They were read.
-    Read(BTreeMap<Family, Observed>),
-    /// They were not, for this reason.
-    Unread(String),
-}
-
-impl Kernel {
-    /// Reads the tables of the network namespace this thread is in.
-    #[must_use]
-    pub fn observe() -> Self {
-        let read = || {
-            let mut socket = Socket::open()?;
-            let observe = |family| Ok((family, wire::observe(&mut socket, family)?.0));
-            Family::BOTH.into_iter().map(observe).collect()
-        };
-        match read() {
-            Ok(observed) => Self::Read(observed),
-            Err(error) => Self::Unread(reason(&error)),
-        }
-    }
-}
-
-fn reason(error: &wire::Error) -> String {
-    let source = std::error::Error::source(error);
-    source.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-}
-
-/// Why a Service does or does not route.
+/// Why packets do or do not arrive.
 #[derive(Debug, Serialize)]
 pub struct Explanation {
-    /// The Service, as `namespace/name`.
-    pub service: String,
-    /// Whether every kind of client is answered.
+    /// The Service as `namespace/name`, or the packet in question.
+    pub subject: String,
+    /// Whether every client in question is answered.
     pub routes: bool,
+    /// The same in one sentence.
+    pub verdict: String,
     /// What was looked at, in the order in which packets depend on it.
     pub steps: Vec<Step>,
     /// Why it does not route.
@@ -104,20 +83,52 @@ pub struct Cause {
     pub hint: String,
 }
 
+impl Facts {
+    fn key(&self) -> ServiceKey {
+        let name = |name: &Option<String>| name.clone().unwrap_or_default();
+        let metadata = &self.service.metadata;
+        ServiceKey::new(name(&metadata.namespace), name(&metadata.name))
+    }
+
+    /// The Service alone, as one node sees it.
+    fn snapshot(&self, settings: &Settings) -> Snapshot {
+        let own = (self.service.clone(), self.slices.clone());
+        Snapshot {
+            settings: settings.clone(),
+            services: [(self.key(), own)].into(),
+        }
+    }
+
+    /// Where clients of this node knock: what to look for in its kernel.
+    #[must_use]
+    pub fn places(&self) -> BTreeSet<SocketAddr> {
+        let (plan, _) = plan(&self.snapshot(&self.settings));
+        plan.frontends
+            .keys()
+            .flat_map(|key| places(key, &self.settings))
+            .collect()
+    }
+}
+
+/// The addresses of one frontend on one node.
+fn places(key: &FrontendKey, settings: &Settings) -> Vec<SocketAddr> {
+    let port = key.port;
+    match key.address {
+        Address::Ip(ip) => vec![SocketAddr::new(ip, port)],
+        Address::Node(family) => {
+            let own = settings.node_ips.iter();
+            let own = own.filter(|ip| Family::of(ip) == family);
+            own.map(|ip| SocketAddr::new(*ip, port)).collect()
+        }
+    }
+}
+
 /// Explains one Service.
 #[must_use]
 pub fn explain(facts: &Facts) -> Explanation {
     let service = &facts.service;
-    let name = |name: &Option<String>| name.clone().unwrap_or_default();
-    let key = ServiceKey::new(
-        name(&service.metadata.namespace),
-        name(&service.metadata.name),
-    );
-    let snapshot = Snapshot {
-        settings: facts.settings.clone(),
-        services: [(key.clone(), (service.clone(), facts.slices.clone()))].into(),
-    };
-    let (plan, warnings) = plan(&snapshot);
+    let key = facts.key();
+    let (plan, warnings) = plan(&facts.snapshot(&facts.settings));
     let pods = Pods::of(service, &facts.pods);
     let packets = packets::all(&plan, facts);
     let cause = cause::find(facts, &plan, &pods, &packets);
@@ -133,16 +144,38 @@ pub fn explain(facts: &Facts) -> Explanation {
         step("kernel", packets::kernel_lines(&plan, facts)),
         step("packets", packets.iter().map(ToString::to_string).collect()),
     ];
+    steps.extend(observed_steps(&plan, facts));
     let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     if !warnings.is_empty() {
         steps.push(step("warnings", warnings));
     }
+    let verdict = match cause {
+        None => format!("{key} routes"),
+        Some(_) => format!("{key} does not route"),
+    };
     Explanation {
-        service: key.to_string(),
+        subject: key.to_string(),
         routes: cause.is_none(),
+        verdict,
         steps,
         cause,
     }
+}
+
+/// What the kernel tells besides rules, where there is any.
+fn observed_steps(plan: &Plan, facts: &Facts) -> Vec<Step> {
+    let Some(observation) = facts.kernel.observation() else {
+        return Vec::new();
+    };
+    let sets = plan.affinities.iter();
+    let sets = sets.flat_map(|(key, affinity)| of_affinity(key, affinity).sets);
+    let steps = [
+        ("affinity", observation.affinity_lines(&sets.collect())),
+        ("flows", observation.flow_lines(plan, |_| true)),
+        ("firewalls", observation.firewall_lines()),
+    ];
+    let steps = steps.into_iter().filter(|(_, lines)| !lines.is_empty());
+    steps.map(|(name, lines)| Step { name, lines }).collect()
 }
 
 fn step(name: &'static str, lines: Vec<String>) -> Step {
@@ -204,9 +237,34 @@ fn slice_text(slice: &EndpointSlice) -> String {
     )
 }
 
-fn plan_lines(plan: &Plan, facts: &Facts) -> Vec<String> {
-    let node = &facts.settings.node_name;
-    let mut lines = vec![format!("on {node}")];
+/// What this node plans, and where another plans differently.
+fn plan_lines(own: &Plan, facts: &Facts) -> Vec<String> {
+    let frontends = frontend_lines(own);
+    let mut lines = vec![format!("on {}", facts.settings.node_name)];
+    let mut alike = Vec::new();
+    let mut different = Vec::new();
+    for settings in &facts.others {
+        let other = frontend_lines(&plan(&facts.snapshot(settings)).0);
+        let node = &settings.node_name;
+        if other == frontends {
+            alike.push(node.as_str());
+        } else {
+            different.push(format!("on {node}"));
+            different.extend(other);
+        }
+    }
+    if let [first, ..] = lines.as_mut_slice()
+        && !alike.is_empty()
+    {
+        first.push_str(&format!(", and the same on {}", alike.join(", ")));
+    }
+    lines.extend(frontends);
+    lines.extend(different);
+    lines
+}
+
+fn frontend_lines(plan: &Plan) -> Vec<String> {
+    let mut lines = Vec::new();
     for (key, frontend) in &plan.frontends {
         lines.push(format!("{key} {}", answer_text(&frontend.answer)));
         if let Some(answer) = &frontend.from_outside {
@@ -232,14 +290,14 @@ impl fmt::Display for Explanation {
         for Step { name, lines } in &self.steps {
             let mut heading = *name;
             for line in lines {
-                writeln!(f, "{heading:<10}{line}")?;
+                writeln!(f, "{heading:<9} {line}")?;
                 heading = "";
             }
         }
+        writeln!(f, "{:<10}{}", "verdict", self.verdict)?;
         match &self.cause {
-            None => writeln!(f, "{:<10}{} routes", "verdict", self.service),
+            None => Ok(()),
             Some(Cause { sentence, hint }) => {
-                writeln!(f, "{:<10}{} does not route", "verdict", self.service)?;
                 writeln!(f, "{:<10}{sentence}", "cause")?;
                 writeln!(f, "{:<10}{hint}", "hint")
             }

@@ -163,6 +163,16 @@ impl World {
         self.stack.families()
     }
 
+    /// A copy of the administrator's kubeconfig for machines beside the first.
+    pub(crate) fn kubeconfig_for_others(&self) -> String {
+        let own = self.nodes[0].data_dir().join("kubeconfig.yaml");
+        let text = std::fs::read_to_string(own).expect("a kubeconfig");
+        let server = SocketAddr::new(self.nodes[0].address(), 6443).to_string();
+        let path = self.scratch.join("kubeconfig.yaml");
+        std::fs::write(&path, text.replace("127.0.0.1:6443", &server)).expect("a file");
+        path.to_string_lossy().into_owned()
+    }
+
     /// Starts, or starts again, what a node beside the first runs.
     pub(crate) fn start_agent(&mut self, index: usize) {
         let [server, token] = self.server_and_token();

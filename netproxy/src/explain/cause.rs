@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use knarr_netproxy_plan::{FrontendKind, Plan};
+use knarr_netproxy_plan::{Family, FrontendKind, Plan};
 
 use super::{
     Cause, Facts,
     packets::{Asked, Met, backends},
     pods::{self, Fitness, Pods},
 };
+use crate::nftables::wire::Point;
 
 /// Nothing when every client is answered.
 pub(super) fn find(
@@ -25,6 +26,7 @@ pub(super) fn find(
         .or_else(|| nobody_fit(service, pods))
         .or_else(|| port_names(facts, pods))
         .or_else(|| wrong_rules(packets))
+        .or_else(|| walled(facts, plan))
         .or_else(|| not_answered(facts, plan, packets))
         .or_else(|| all_refuse(facts, plan))
 }
@@ -186,6 +188,21 @@ fn wrong_rules(packets: &[Asked]) -> Option<Cause> {
         ),
         "see with `knarr status` whether the netproxy of this node runs; it repairs its rules by itself",
     )
+}
+
+/// A foreign chain that drops all that passes, where packets for these families pass.
+fn walled(facts: &Facts, plan: &Plan) -> Option<Cause> {
+    let observation = facts.kernel.observation()?;
+    let families: BTreeSet<Family> = plan
+        .frontends
+        .keys()
+        .map(|key| key.address.family())
+        .collect();
+    let points = [Point::Forward, Point::Output];
+    let mut blocked = families
+        .into_iter()
+        .flat_map(|family| points.map(|point| observation.wall(family, point)));
+    blocked.find_map(|cause| cause)
 }
 
 fn not_answered(facts: &Facts, plan: &Plan, packets: &[Asked]) -> Option<Cause> {

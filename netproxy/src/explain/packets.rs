@@ -8,7 +8,7 @@ use std::{
 
 use knarr_netproxy_plan::{Address, Answer, Family, FrontendKey, FrontendKind, Plan, Settings};
 
-use super::{Facts, Kernel};
+use super::{Facts, Kernel, Observation};
 use crate::nftables::{
     Ruleset,
     element::of_frontend,
@@ -20,14 +20,15 @@ use crate::nftables::{
 /// One kind of client's packet to one frontend.
 pub(super) struct Asked {
     pub(super) frontend: FrontendKey,
-    pub(super) from: From,
+    /// In words.
+    pub(super) from: String,
     pub(super) planned: Met,
     /// Nothing when the kernel was not read.
     pub(super) found: Option<Met>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From {
+enum From {
     Pod,
     Node,
     Outside,
@@ -59,29 +60,25 @@ pub(super) fn all(plan: &Plan, facts: &Facts) -> Vec<Asked> {
         let family = key.address.family();
         let planned = Ruleset::of(plan, family);
         let kinds: &[From] = match frontend.kind {
+            // Those who are not allowed are not meant to be answered.
+            _ if frontend.allowed_sources.is_some() => &[From::Outside],
             FrontendKind::ClusterIp => &[From::Pod, From::Node],
             FrontendKind::NodePort | FrontendKind::LoadBalancerIp | FrontendKind::ExternalIp => {
                 &[From::Pod, From::Node, From::Outside]
             }
         };
-        let found = match &facts.kernel {
-            Kernel::Unread(_) => None,
-            Kernel::Read(tables) => match tables.get(&family) {
-                Some(Observed::Table(ruleset)) => Some(ruleset.clone()),
-                Some(Observed::Absent | Observed::Foreign) | None => Some(Ruleset::absent(family)),
-            },
-        };
+        let found = facts.kernel.observation();
+        let found = found.map(|observation| observation.table(family));
+        let machine = machine(&facts.settings, family, None);
         for from in kinds {
             let Some(packet) = packet(&facts.settings, plan, key, *from) else {
                 continue;
             };
             all.push(Asked {
                 frontend: *key,
-                from: *from,
-                planned: meet(&planned, &facts.settings, packet),
-                found: found
-                    .as_ref()
-                    .map(|ruleset| meet(ruleset, &facts.settings, packet)),
+                from: from.to_string(),
+                planned: meet(&planned, &machine, packet),
+                found: found.as_ref().map(|table| meet(table, &machine, packet)),
             });
         }
     }
@@ -103,9 +100,10 @@ fn packet(settings: &Settings, plan: &Plan, key: &FrontendKey, from: From) -> Op
             ranges.find(|range| of_family(&range.addr()))?.broadcast()
         }
         From::Node => settings.primary_ip(family)?,
-        From::Outside => match family {
-            Family::V4 => Ipv4Addr::new(192, 0, 2, 1).into(),
-            Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+        From::Outside => match (allowed(plan, key), family) {
+            (Some(source), _) => source,
+            (None, Family::V4) => Ipv4Addr::new(192, 0, 2, 1).into(),
+            (None, Family::V6) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
         },
     };
     Some(Packet {
@@ -119,14 +117,28 @@ fn packet(settings: &Settings, plan: &Plan, key: &FrontendKey, from: From) -> Op
     })
 }
 
-fn meet(ruleset: &Ruleset, settings: &Settings, packet: Packet) -> Met {
-    let machine = Machine {
+/// The first source that a frontend serves, where it does not serve all.
+fn allowed(plan: &Plan, key: &FrontendKey) -> Option<IpAddr> {
+    let sources = plan.frontends.get(key)?.allowed_sources.as_ref()?;
+    sources.first()?.hosts().next()
+}
+
+/// A node as its rules see it; what clients it remembers, where that is known.
+pub(super) fn machine(
+    settings: &Settings,
+    family: Family,
+    observation: Option<&Observation>,
+) -> Machine {
+    Machine {
         addresses: settings.node_ips.iter().copied().collect(),
-        outgoing: settings.primary_ip(ruleset.family),
-        remembered: BTreeSet::new(),
-    };
+        outgoing: settings.primary_ip(family),
+        remembered: observation.map_or_else(BTreeSet::new, Observation::remembered),
+    }
+}
+
+pub(super) fn meet(ruleset: &Ruleset, machine: &Machine, packet: Packet) -> Met {
     let mut by = BTreeSet::new();
-    for way in trace(ruleset, &machine, packet) {
+    for way in trace(ruleset, machine, packet) {
         match way.end {
             End::Rejected => return Met::Refused,
             End::Dropped => return Met::Dropped,
@@ -142,7 +154,7 @@ fn meet(ruleset: &Ruleset, settings: &Settings, packet: Packet) -> Met {
 /// How the kernel's elements compare with the plan's.
 pub(super) fn kernel_lines(plan: &Plan, facts: &Facts) -> Vec<String> {
     let tables = match &facts.kernel {
-        Kernel::Read(tables) => tables,
+        Kernel::Read(observation) => &observation.tables,
         Kernel::Unread(why) => return vec![format!("not read: {why}")],
     };
     let families: BTreeSet<Family> = plan.frontends.keys().map(|k| k.address.family()).collect();
@@ -172,12 +184,13 @@ pub(super) fn kernel_lines(plan: &Plan, facts: &Facts) -> Vec<String> {
             let set = ruleset.elements.get(&element.set);
             set.and_then(|set| set.get(&element.key)) != Some(&element.value)
         });
-        let missing: Vec<String> = missing
+        let mut missing: Vec<String> = missing
             .map(|element| {
                 let text = element_text(element.set, &element.key, &element.value, family);
                 format!("{table} lacks {{ {text} }} in {}", element.set.name())
             })
             .collect();
+        missing.extend(chain_lines(table, &Ruleset::of(plan, family), ruleset));
         if missing.is_empty() {
             let count = wanted.len();
             lines.push(format!("{table} has all {count} elements of the plan"));
@@ -185,6 +198,19 @@ pub(super) fn kernel_lines(plan: &Plan, facts: &Facts) -> Vec<String> {
         lines.extend(missing);
     }
     lines
+}
+
+/// Chains that packets for the plan's frontends pass, and whose rules are others.
+fn chain_lines(table: &str, wanted: &Ruleset, found: &Ruleset) -> Vec<String> {
+    let odd = wanted.chains.iter().filter_map(|(name, chain)| {
+        let what = match found.chains.get(name) {
+            None => "lacks the",
+            Some(own) if own.rules != chain.rules => "has other rules in",
+            Some(_) => return None,
+        };
+        Some(format!("{table} {what} chain {name}"))
+    });
+    odd.collect()
 }
 
 /// The backends of every frontend.

@@ -132,7 +132,7 @@ fn misfit(selector: &BTreeMap<String, String>, pod: &Pod) -> Misfit {
 }
 
 impl Fitness {
-    fn of(pod: &Pod) -> Self {
+    pub(super) fn of(pod: &Pod) -> Self {
         let status = pod.status.clone().unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default();
         let condition = |kind: &str| conditions.iter().find(|c| c.type_ == kind);

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use knarr_netproxy_plan::{Family, Settings, Snapshot, plan};
 use serde_json::{Value, json};
 
-use super::{Explanation, Facts, Kernel, explain};
+use super::{Explanation, Facts, Kernel, Observation, explain};
 use crate::nftables::{Ruleset, wire::Observed};
 
 /// A Service and its surroundings that route; each test breaks one thing.
@@ -63,6 +63,7 @@ impl World {
                 .collect(),
             slices,
             settings,
+            others: Vec::new(),
             kernel: kernel(&snapshot),
             refusing: self
                 .refusing
@@ -85,7 +86,14 @@ impl World {
 fn in_step(snapshot: &Snapshot) -> Kernel {
     let (plan, _) = plan(snapshot);
     let table = |family| (family, Observed::Table(Ruleset::of(&plan, family)));
-    Kernel::Read(Family::BOTH.map(table).into())
+    read(Family::BOTH.map(table))
+}
+
+fn read(tables: [(Family, Observed); 2]) -> Kernel {
+    Kernel::Read(Box::new(Observation {
+        tables: tables.into(),
+        ..Observation::default()
+    }))
 }
 
 fn pod(name: &str, app: &str, ip: &str) -> Value {
@@ -221,8 +229,7 @@ fn a_closed_target_port_is_the_cause() {
 
 #[test]
 fn an_empty_kernel_is_the_cause() {
-    let absent =
-        |_: &Snapshot| Kernel::Read(Family::BOTH.map(|family| (family, Observed::Absent)).into());
+    let absent = |_: &Snapshot| read(Family::BOTH.map(|family| (family, Observed::Absent)));
     let explanation = explain(&World::routing().facts(absent));
     check_explanation(
         &explanation,
