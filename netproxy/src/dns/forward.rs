@@ -1,8 +1,10 @@
 //! Asks the host's resolvers what is not ours.
 
 use std::{
+    collections::{BTreeMap, btree_map::Entry},
     net::{IpAddr, SocketAddr},
-    sync::Mutex,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -13,60 +15,117 @@ use hickory_proto::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
+    sync::watch,
     time::timeout,
 };
 
-use super::{cache::Cache, resolv_conf::upstreams};
+use super::{
+    cache::Cache,
+    resolv_conf::{names_only_the_stub, upstreams},
+};
 
 /// A resolver that takes longer is asked no more; glibc's clients wait five seconds in all.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 /// Where the host names its resolvers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Where systemd-resolved names those behind its stub. The stub itself may be told to ask cluster DNS, and that would be a loop.
+const RESOLVED_RESOLV_CONF: &str = "/run/systemd/resolve/resolv.conf";
 const DATAGRAM_BYTES_MAX: usize = 4096;
 const UDP_PAYLOAD: u16 = 1232;
 
 /// The host's resolvers, and what they said lately.
 pub struct Forwarder {
     own: Vec<IpAddr>,
+    resolv_conf: PathBuf,
     cache: Mutex<Cache>,
+    under_way: Mutex<BTreeMap<Asked, Answered>>,
+}
+
+type Asked = (String, RecordType);
+/// Nothing until it is known; then an answer, or that nobody gave one.
+type Answered = watch::Receiver<Option<Option<Message>>>;
+
+/// A question that is under way until this value goes.
+struct UnderWay<'a> {
+    forwarder: &'a Forwarder,
+    asked: Asked,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        hold(&self.forwarder.under_way).remove(&self.asked);
+    }
+}
+
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Forwarder {
     /// Asks the host's resolvers, in order, but none of `own`; with none left, every other name fails at once.
     #[must_use]
     pub fn new(own: Vec<IpAddr>) -> Self {
+        Forwarder::reading(RESOLV_CONF.into(), own)
+    }
+
+    fn reading(resolv_conf: PathBuf, own: Vec<IpAddr>) -> Self {
         Forwarder {
             own,
+            resolv_conf,
             cache: Mutex::default(),
+            under_way: Mutex::default(),
         }
     }
 
     /// The first useful answer; `None` if nobody gave one.
+    ///
+    /// A question that comes again while it is under way waits for the same answer: clients are many, and a resolver
+    /// that asks us in turn makes one question more, not a storm.
     pub(super) async fn ask(&self, name: &Name, kind: RecordType) -> Option<Message> {
-        let text = name.to_ascii();
-        if let Some(kept) = self
-            .cache
-            .lock()
-            .ok()
-            .and_then(|cache| cache.get(&text, kind, Instant::now()))
-        {
+        let asked = (name.to_ascii().to_ascii_lowercase(), kind);
+        if let Some(kept) = hold(&self.cache).get(&asked.0, kind, Instant::now()) {
             return Some(kept);
         }
+        let (tell, told) = watch::channel(None);
+        let earlier = match hold(&self.under_way).entry(asked.clone()) {
+            Entry::Occupied(entry) => Some(entry.get().clone()),
+            Entry::Vacant(entry) => {
+                entry.insert(told);
+                None
+            }
+        };
+        if let Some(mut earlier) = earlier {
+            let answer = earlier.wait_for(Option::is_some).await.ok()?;
+            return answer.clone().flatten();
+        }
+        let _until_answered = UnderWay {
+            forwarder: self,
+            asked,
+        };
+        let answer = self.ask_upstreams(name, kind).await;
+        tell.send_replace(Some(answer.clone()));
+        answer
+    }
+
+    async fn ask_upstreams(&self, name: &Name, kind: RecordType) -> Option<Message> {
+        let text = name.to_ascii();
         let query = query(name, kind);
         let bytes = query.to_vec().ok()?;
         // Read anew: a host that moves to another network gets other resolvers.
-        let resolv_conf = tokio::fs::read_to_string(RESOLV_CONF)
-            .await
-            .unwrap_or_default();
+        let own = tokio::fs::read_to_string(&self.resolv_conf);
+        let mut resolv_conf = own.await.unwrap_or_default();
+        if names_only_the_stub(&resolv_conf)
+            && let Ok(behind) = tokio::fs::read_to_string(RESOLVED_RESOLV_CONF).await
+        {
+            resolv_conf = behind;
+        }
         for upstream in upstreams(&resolv_conf, &self.own) {
             let Ok(Some(answer)) =
                 timeout(ANSWER_TIME_MAX, exchange(upstream, &query, &bytes)).await
             else {
                 continue;
             };
-            if let Ok(mut cache) = self.cache.lock() {
-                cache.put(&text, kind, &answer, Instant::now());
-            }
+            hold(&self.cache).put(&text, kind, &answer, Instant::now());
             return Some(answer);
         }
         None
@@ -138,4 +197,48 @@ fn answers(answer: &Message, query: &Message) -> bool {
     answer.metadata.id == query.metadata.id
         && answer.metadata.message_type == MessageType::Response
         && answer.queries.first() == query.queries.first()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::own_netns::{run, sh};
+
+    #[test]
+    fn a_resolver_that_asks_back_costs_one_question_and_no_answer() {
+        run(|| {
+            sh("ip link set lo up");
+            let folder = std::env::temp_dir().join(format!("knarr-forward-{}", std::process::id()));
+            std::fs::write(&folder, "nameserver 127.0.0.7\n").expect("a file");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            let asked = runtime.expect("a runtime").block_on(async {
+                let forwarder = Arc::new(Forwarder::reading(folder.clone(), Vec::new()));
+                let name = Name::from_ascii("example.com.").expect("a name");
+                let looping = UdpSocket::bind("127.0.0.7:53").await.expect("a socket");
+                let back = |forwarder: Arc<Forwarder>, name: Name| async move {
+                    let mut buffer = [0; 512];
+                    let mut questions = 0;
+                    while looping.recv_from(&mut buffer).await.is_ok() {
+                        questions += 1;
+                        let (forwarder, name) = (forwarder.clone(), name.clone());
+                        tokio::spawn(async move { forwarder.ask(&name, RecordType::A).await });
+                        if questions > 1 {
+                            break;
+                        }
+                    }
+                    questions
+                };
+                tokio::select! {
+                    answer = forwarder.ask(&name, RecordType::A) => answer,
+                    questions = back(forwarder.clone(), name.clone()) => panic!("{questions} questions"),
+                }
+            });
+            assert!(asked.is_none());
+            std::fs::remove_file(folder).expect("our file");
+        });
+    }
 }

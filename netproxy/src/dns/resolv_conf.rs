@@ -1,6 +1,6 @@
 //! The host's resolvers, as `resolv.conf` names them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 const DNS_PORT: u16 = 53;
 /// glibc reads no more (`MAXNS`).
@@ -24,9 +24,32 @@ pub fn upstreams(resolv_conf: &str, own: &[IpAddr]) -> Vec<SocketAddr> {
         .collect()
 }
 
+/// Whether only the stub of systemd-resolved is named, behind which are the host's resolvers.
+#[must_use]
+pub(super) fn names_only_the_stub(resolv_conf: &str) -> bool {
+    const STUBS: [IpAddr; 2] = [
+        IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)),
+        IpAddr::V4(Ipv4Addr::new(127, 0, 0, 54)),
+    ];
+    let named = upstreams(resolv_conf, &[]);
+    !named.is_empty() && named.iter().all(|place| STUBS.contains(&place.ip()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stub_among_others_is_a_resolver_like_any() {
+        for (text, expected) in [
+            ("nameserver 127.0.0.53\noptions edns0\n", true),
+            ("nameserver 127.0.0.53\nnameserver 192.0.2.1\n", false),
+            ("nameserver 192.0.2.1\n", false),
+            ("", false),
+        ] {
+            assert_eq!(names_only_the_stub(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn our_own_address_is_no_upstream() {

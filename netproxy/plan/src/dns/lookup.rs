@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{
     Answer, Question, Record, Zone,
-    name::{canonical, reversed_address},
+    name::{canonical, reversed_address, undashed},
     records::{EndpointRecords, Port, ServiceRecords},
 };
 use crate::{Protocol, ServiceKey};
@@ -24,9 +24,14 @@ impl Zone {
             return Answer::NotOurs;
         };
         match labels.as_slice() {
-            [] | ["svc"] => Answer::NoData,
+            [] | ["svc" | "pod"] => Answer::NoData,
             ["dns-version"] => only(question, Question::Txt, vec![Record::Txt(SCHEMA_VERSION)]),
-            ["svc", namespace] if self.has_namespace(namespace) => Answer::NoData,
+            ["svc" | "pod", namespace] if self.has_namespace(namespace) => Answer::NoData,
+            // As CoreDNS does by default, without a look at whether there is such a pod.
+            ["pod", namespace, dashes] if self.has_namespace(namespace) => match undashed(dashes) {
+                Some(address) => of_addresses(std::iter::once(address), question),
+                None => Answer::NoName,
+            },
             ["svc", namespace, service, rest @ ..] => {
                 self.below_service(&ServiceKey::new(*namespace, *service), rest, question)
             }

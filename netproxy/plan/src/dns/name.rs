@@ -36,6 +36,13 @@ pub(super) fn reversed_address(name: &str) -> Option<IpAddr> {
     })
 }
 
+/// The address that a pod is called by: `10-42-0-5`, or `fd00--5`.
+pub(super) fn undashed(label: &str) -> Option<IpAddr> {
+    let v4 = label.replace('-', ".").parse().map(IpAddr::V4);
+    v4.or_else(|_| label.replace('-', ":").parse().map(IpAddr::V6))
+        .ok()
+}
+
 /// What an endpoint without a hostname is called: `10-42-0-5`.
 pub(super) fn dashed(address: IpAddr) -> String {
     address.to_string().replace(['.', ':'], "-")
