@@ -10,6 +10,8 @@ mod lab;
 mod api;
 #[path = "figures/crowd.rs"]
 mod crowd;
+#[path = "figures/dns.rs"]
+mod dns;
 #[path = "figures/fanout.rs"]
 mod fanout;
 #[path = "figures/follow.rs"]
@@ -55,6 +57,7 @@ const FIGURES: &[Figure] = &[
     ("path", path::measure),
     ("programming", programming::measure),
     ("follow", follow::measure),
+    ("dns", dns::measure),
     ("api", api::measure),
     ("fanout", fanout::measure),
     ("scale", scale::measure),
