@@ -52,12 +52,11 @@ enum Asked {
 pub(crate) async fn run(args: Args, settings: &Settings) -> Result<ExitCode> {
     let asked = read(&args)?;
     let client = client::connect(settings)?;
-    let node = &settings.node_name;
     let explanation = match asked {
         Asked::Service(name) => {
-            explain(&gather::facts(&client, &args.scope.namespace, &name, node).await?)
+            explain(&gather::facts(&client, &args.scope.namespace, &name, settings).await?)
         }
-        Asked::Journey(question) => journey(&client, &question, node).await?,
+        Asked::Journey(question) => journey(&client, &question, settings).await?,
     };
     match args.output {
         Some(Output::Json) => println!("{}", serde_json::to_string_pretty(&explanation)?),
@@ -92,8 +91,12 @@ fn unreadable(error: Unreadable) -> Failure {
     Failure::new(Code::Unreadable, &error).hint(error.hint())
 }
 
-async fn journey(client: &kube::Client, question: &Question, node: &str) -> Result<Explanation> {
-    let surroundings = gather::surroundings(client, question, node).await?;
+async fn journey(
+    client: &kube::Client,
+    question: &Question,
+    settings: &Settings,
+) -> Result<Explanation> {
+    let surroundings = gather::surroundings(client, question, settings).await?;
     let journey = surroundings.travel(question);
     let refusing = gather::refusing(journey.ends()).await;
     Ok(journey.told(&refusing))

@@ -20,6 +20,8 @@ use knarr_netproxy_plan::{ServiceKey, Settings as Place};
 use kube::{Client, api::ListParams};
 use tokio::net::TcpStream;
 
+use crate::settings::Settings;
+
 /// A refusal comes at once; who stays silent this long is not asked again.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(500);
 const LOOKUP_TIME_MAX: Duration = Duration::from_secs(5);
@@ -43,7 +45,8 @@ impl Cluster {
             let parts = text(key).split(',');
             parts.filter_map(|part| part.trim().parse().ok()).collect()
         };
-        let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default());
+        let nodes = Api::<Node>::all(client.clone());
+        let nodes = nodes.list(&ListParams::default()).await?;
         let domain = match text("cluster-domain") {
             "" => "cluster.local",
             domain => domain,
@@ -52,18 +55,19 @@ impl Cluster {
             cidrs: ranges("cluster-cidr"),
             service_cidrs: ranges("service-cidr"),
             domain: domain.to_owned(),
-            nodes: nodes.await?,
+            nodes,
         })
     }
 
-    /// What each node's proxy is told.
-    fn places(&self) -> BTreeMap<String, Place> {
+    /// What each node's proxy is told; the flags of the others are taken to be those of this machine.
+    fn places(&self, settings: &Settings) -> BTreeMap<String, Place> {
         let place = |node: &Node| {
             let name = node.metadata.name.clone()?;
             let mut place = Place {
                 node_name: name.clone(),
                 cluster_cidrs: self.cidrs.clone(),
                 service_cidrs: self.service_cidrs.clone(),
+                node_port_addresses: settings.node_port_addresses.clone(),
                 ..Place::default()
             };
             place.learn_node(node);
@@ -91,8 +95,9 @@ pub(super) async fn facts(
     client: &Client,
     namespace: &str,
     name: &str,
-    node_name: &str,
+    settings: &Settings,
 ) -> Result<Facts> {
+    let node_name = &settings.node_name;
     let services: Api<Service> = Api::namespaced(client.clone(), namespace);
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
@@ -100,16 +105,16 @@ pub(super) async fn facts(
     let own = ListParams::default().labels(&format!("{SERVICE_NAME_LABEL}={name}"));
     let slices = slices.list(&own).await?;
     let pods = pods.list(&ListParams::default()).await?;
-    let mut places = Cluster::read(client).await?.places();
-    let settings = places.remove(node_name);
-    let is_node = settings.is_some();
+    let mut places = Cluster::read(client).await?.places(settings);
+    let place = places.remove(node_name);
+    let is_node = place.is_some();
     let refusing = refusing(endpoints(&slices)).await;
     let mut facts = Facts {
         service: Arc::new(service),
         pods,
         slices: slices.into_iter().map(Arc::new).collect(),
-        settings: settings.unwrap_or_else(|| Place {
-            node_name: node_name.to_owned(),
+        settings: place.unwrap_or_else(|| Place {
+            node_name: node_name.clone(),
             ..Place::default()
         }),
         others: places.into_values().collect(),
@@ -126,8 +131,9 @@ pub(super) async fn facts(
 pub(super) async fn surroundings(
     client: &Client,
     question: &Question,
-    node_name: &str,
+    settings: &Settings,
 ) -> Result<Surroundings> {
+    let node_name = &settings.node_name;
     let all = ListParams::default();
     let services = Api::<Service>::all(client.clone()).list(&all).await?;
     let slices = Api::<EndpointSlice>::all(client.clone()).list(&all).await?;
@@ -135,7 +141,7 @@ pub(super) async fn surroundings(
     let namespaces = Api::<Namespace>::all(client.clone()).list(&all).await?;
     let cluster = Cluster::read(client).await?;
     let names = namespaces.into_iter();
-    let nodes = cluster.places();
+    let nodes = cluster.places(settings);
     let is_node = nodes.contains_key(node_name);
     let mut surroundings = Surroundings {
         nodes,
@@ -145,7 +151,7 @@ pub(super) async fn surroundings(
         namespaces: names.filter_map(|one| one.metadata.name).collect(),
         domain: cluster.domain,
         elsewhere: Vec::new(),
-        here: node_name.to_owned(),
+        here: node_name.clone(),
         kernel: not_a_node(node_name),
     };
     let Destination { host, port, .. } = &question.to;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::PodSpec;
 use knarr_netproxy_plan::dns::{Answer, Question as Wanted, Record, Zone};
 
 use super::{Question, Surroundings, cause};
@@ -47,7 +47,7 @@ pub(super) fn meaning(question: &Question, around: &Surroundings) -> Meaning {
     let zone = zone(around);
     let absolute = matches!(&question.to.host, Host::Name(name) if name.ends_with('.'));
     let tried = match absolute {
-        true => vec![host.clone()],
+        true => vec![host],
         false => candidates(&host, &question.from, around),
     };
     let mut missing = Vec::new();
@@ -96,10 +96,14 @@ pub(super) fn addresses(
             format!("{name} has no address: it is headless, and no endpoint of it is ready"),
             "see with `knarr explain svc/NAME` why",
         )),
-        Meaning::Missing(names) => Err(cause(
-            format!("no Service has the name {}", names.join(" or ")),
-            near(names.first().map_or("", String::as_str), around),
-        )),
+        // The last that is tried is the name as it was asked for.
+        Meaning::Missing(names) => {
+            let name = names.last().map_or("", String::as_str);
+            Err(cause(
+                format!("{name} is not a Service's name"),
+                near(name, around),
+            ))
+        }
         Meaning::Elsewhere(name) if around.elsewhere.is_empty() => Err(cause(
             format!("{name} is neither a Service's name nor one that this host's resolvers know"),
             near(&name, around),
@@ -140,9 +144,7 @@ fn candidates(name: &str, client: &Client, around: &Surroundings) -> Vec<String>
     else {
         return vec![name.to_owned()];
     };
-    let spec = around
-        .pod(namespace, pod)
-        .and_then(|pod: &Pod| pod.spec.as_ref());
+    let spec = around.pod(namespace, pod).and_then(|pod| pod.spec.as_ref());
     let search = spec.map_or_else(Vec::new, |spec| {
         search_list(spec, namespace, &around.domain)
     });

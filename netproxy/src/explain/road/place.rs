@@ -175,7 +175,9 @@ pub(super) fn entrance(ip: IpAddr, around: &Surroundings) -> String {
         };
         let (plan, _) = knarr_netproxy_plan::plan(&snapshot);
         let announced = plan.load_balancer_ips.get(&ip)?;
-        announce::elect(ip, announced, ready).map(str::to_owned)
+        announce::rank(ip, announced, ready)
+            .first()
+            .map(|node| (*node).to_owned())
     });
     elected.unwrap_or_else(|| around.here.clone())
 }

@@ -3,8 +3,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    explain::question::Destination,
-    nftables::wire::{Deed, ForeignChain, Observed, Policy},
+    explain::question::{Client, Destination},
+    nftables::wire::{Deed, ForeignChain, Observed, Point, Policy},
 };
 
 /// A cluster in which packets arrive; each test breaks one thing.
