@@ -1,15 +1,19 @@
 //! The node's links and routes: what they should be, what they are, and the steps between.
-//! Owns `knarr0`, the pods' veths and every route with knarr's protocol number; touches nothing else.
+//! Owns `knarr0`, the tunnels, the pods' veths and every route with knarr's protocol number; touches nothing else.
 
 pub(crate) mod apply;
 pub(crate) mod observe;
+pub(crate) mod peers;
 pub(crate) mod plan;
+pub(crate) mod tunnel;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+
+use self::tunnel::{Entry, Tunnel};
 
 /// The node's anchor link: its own connects to service addresses find a route here.
 pub(crate) const ANCHOR: &str = "knarr0";
@@ -24,6 +28,9 @@ pub(crate) struct Desired {
     /// Addresses of the anchor; empty means no anchor.
     pub(crate) anchor: Vec<IpAddr>,
     pub(crate) pods: Vec<PodLink>,
+    pub(crate) tunnels: Vec<Tunnel>,
+    /// Where the tunnels lead.
+    pub(crate) entries: BTreeSet<Entry>,
     pub(crate) routes: Vec<Route>,
 }
 
@@ -69,6 +76,8 @@ pub(crate) struct Observed {
     pub(crate) links: BTreeMap<String, Link>,
     pub(crate) addresses: Vec<Address>,
     pub(crate) routes: Vec<ObservedRoute>,
+    pub(crate) tunnels: Vec<Tunnel>,
+    pub(crate) entries: BTreeSet<Entry>,
 }
 
 /// One link of the host.
@@ -76,6 +85,7 @@ pub(crate) struct Observed {
 pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) state: LinkState,
+    pub(crate) mtu: u32,
 }
 
 /// Whether a link is administratively up.
@@ -114,7 +124,7 @@ pub(crate) fn is_pod_link(name: &str) -> bool {
 
 /// Whether a link is one that knarr makes.
 pub(crate) fn is_own_link(name: &str) -> bool {
-    name == ANCHOR || is_pod_link(name)
+    name == ANCHOR || tunnel::is_name(name) || is_pod_link(name)
 }
 
 /// FNV-1a, 64 bits: names need to be stable and spread, not secret.

@@ -13,6 +13,8 @@ use kube::runtime::watcher;
 pub(crate) struct ServiceAddress {
     pub(crate) name: String,
     pub(crate) cluster_ip: String,
+    /// Its cluster IP of the other family, if it has one.
+    pub(crate) second_ip: Option<String>,
     pub(crate) ports: Vec<Port>,
 }
 
@@ -48,9 +50,9 @@ impl Services {
 
     /// Whether some Service has this cluster IP.
     pub(crate) fn has_cluster_ip(&self, address: &str) -> bool {
-        self.lock()
-            .values()
-            .any(|service| service.cluster_ip == address)
+        self.lock().values().any(|service| {
+            service.cluster_ip == address || service.second_ip.as_deref() == Some(address)
+        })
     }
 
     /// Follows the API until it is dropped.
@@ -97,6 +99,7 @@ fn entry(service: &Service) -> Option<(Key, ServiceAddress)> {
         .cluster_ip
         .clone()
         .filter(|ip| !ip.is_empty() && ip != "None")?;
+    let second_ip = spec.cluster_ips.iter().flatten().nth(1).cloned();
     let port = |port: &k8s_openapi::api::core::v1::ServicePort| Port {
         name: port.name.clone().unwrap_or_default(),
         port: port.port,
@@ -109,6 +112,7 @@ fn entry(service: &Service) -> Option<(Key, ServiceAddress)> {
         ServiceAddress {
             name,
             cluster_ip,
+            second_ip,
             ports,
         },
     ))

@@ -66,8 +66,23 @@ pub(crate) fn ask_from(netns: &Path, protocol: Protocol, to: SocketAddr) -> Outc
     .expect("the question was asked")
 }
 
+/// What an HTTP server says to a path, asked from a namespace that a file names.
+pub(crate) fn fetch_from(netns: &Path, to: SocketAddr, path: &str) -> String {
+    let (netns, path) = (netns.to_owned(), path.to_owned());
+    let asking = std::thread::spawn(move || {
+        let file = File::open(&netns).expect("the namespace's file");
+        setns(file, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
+        fetch(to, &path).unwrap_or_else(|error| format!("{error}"))
+    });
+    asking.join().expect("the question was asked")
+}
+
 fn ask_tcp(to: SocketAddr) -> std::io::Result<String> {
-    request(TcpStream::connect_timeout(&to, ANSWER_TIME_MAX)?)
+    fetch(to, "/client")
+}
+
+fn fetch(to: SocketAddr, path: &str) -> std::io::Result<String> {
+    request(TcpStream::connect_timeout(&to, ANSWER_TIME_MAX)?, path)
 }
 
 /// Whether the kernel has SCTP at all, which many are built without.
@@ -97,12 +112,13 @@ fn ask_sctp(to: SocketAddr) -> std::io::Result<String> {
     let stream = TcpStream::from(fd);
     stream.set_write_timeout(Some(ANSWER_TIME_MAX))?;
     connect(stream.as_raw_fd(), &SockaddrStorage::from(to))?;
-    request(stream)
+    request(stream, "/client")
 }
 
-fn request(mut stream: TcpStream) -> std::io::Result<String> {
+fn request(mut stream: TcpStream, path: &str) -> std::io::Result<String> {
     stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
-    stream.write_all(b"GET /client HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)

@@ -5,7 +5,8 @@
 //!                                                   └─ 10.77.0.12 node-2 (`knarr agent`)
 //! ```
 //!
-//! In IPv6 every machine has the same number in `fd64::/96`.
+//! In IPv6 every machine has the same number in `fd64::/96`. With [`Layout::Apart`] the router stands between the nodes
+//! too: node-2 is 10.79.0.12 then.
 
 use std::{
     cell::RefCell,
@@ -65,6 +66,15 @@ fn ip_of(family: Family) -> &'static str {
     }
 }
 
+/// How the nodes are cabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// On one link.
+    OneLink,
+    /// Each behind the router, on a link of its own.
+    Apart,
+}
+
 pub(crate) struct World {
     stack: Stack,
     pub(crate) nodes: Vec<Node>,
@@ -80,7 +90,7 @@ pub(crate) struct Node {
     pub(crate) netns: Netns,
     /// In the first family that the machine has.
     pub(crate) ip: String,
-    number: usize,
+    v4: String,
     dir: PathBuf,
     process: Option<Child>,
 }
@@ -88,11 +98,11 @@ pub(crate) struct Node {
 impl World {
     /// Machines and cables; nothing runs yet.
     pub(crate) fn new(node_count: usize) -> Self {
-        World::with(Stack::V4, node_count)
+        World::with(Layout::OneLink, Stack::V4, node_count)
     }
 
     /// The same, with addresses of those families only.
-    pub(crate) fn with(stack: Stack, node_count: usize) -> Self {
+    pub(crate) fn with(layout: Layout, stack: Stack, node_count: usize) -> Self {
         let scratch = scratch_dir();
         let router = Netns::new("router");
         let client = Netns::new("client");
@@ -114,7 +124,16 @@ impl World {
             client.sh(&format!("{ip} route add default via {gateway}"));
         }
         let nodes = (1..=node_count)
-            .map(|number| Node::new(stack, &format!("node-{number}"), number, &router, &scratch))
+            .map(|number| {
+                Node::new(
+                    layout,
+                    stack,
+                    &format!("node-{number}"),
+                    number,
+                    &router,
+                    &scratch,
+                )
+            })
             .collect();
         World {
             stack,
@@ -133,25 +152,30 @@ impl World {
 
     /// The same, of those families only.
     pub(crate) fn running_with(stack: Stack, node_count: usize) -> Self {
-        let mut world = World::with(stack, node_count);
-        let pool = match stack {
+        let mut world = World::with(Layout::OneLink, stack, node_count);
+        world.start();
+        world
+    }
+
+    /// Starts knarr on every node and waits until the cluster is ready.
+    pub(crate) fn start(&mut self) {
+        let pool = match self.stack {
             Stack::V4 => LB_POOL.to_owned(),
             Stack::V6 => LB_POOL_V6.to_owned(),
             Stack::Dual => format!("{LB_POOL},{LB_POOL_V6}"),
         };
         // Those of IPv4 are the defaults.
-        let ranges: &[&str] = match stack {
+        let ranges: &[&str] = match self.stack {
             Stack::V4 => &[],
             Stack::V6 => &["--service-cidr", "fd64::10.0.128.0/113"],
             Stack::Dual => &["--service-cidr", "10.0.128.0/17,fd64::10.0.128.0/113"],
         };
-        world.nodes[0].start(&[&["up", "--lb-pool", &pool], ranges].concat());
-        world.wait_for_api();
-        for index in 1..node_count {
-            world.start_agent(index);
+        self.nodes[0].start(&[&["up", "--lb-pool", &pool], ranges].concat());
+        self.wait_for_api();
+        for index in 1..self.nodes.len() {
+            self.start_agent(index);
         }
-        world.wait_for_nodes();
-        world
+        self.wait_for_nodes();
     }
 
     /// The client's address in a family that the lab has.
@@ -183,7 +207,14 @@ impl World {
     pub(crate) fn add_front(&mut self) {
         let number = self.fronts.len() + 1;
         let name = format!("front-{number}");
-        let front = Node::new(self.stack, &name, 10 + number, &self.router, &self.scratch);
+        let front = Node::new(
+            Layout::OneLink,
+            self.stack,
+            &name,
+            10 + number,
+            &self.router,
+            &self.scratch,
+        );
         self.fronts.push(front);
     }
 
@@ -346,13 +377,36 @@ impl World {
 }
 
 impl Node {
-    fn new(stack: Stack, name: &str, number: usize, router: &Netns, scratch: &Path) -> Self {
+    fn new(
+        layout: Layout,
+        stack: Stack,
+        name: &str,
+        number: usize,
+        router: &Netns,
+        scratch: &Path,
+    ) -> Self {
         let netns = Netns::new(name);
-        router.cable(&format!("to-{name}"), &netns, "eth0");
-        router.sh(&format!("ip link set to-{name} master lan"));
+        let cable = format!("to-{name}");
+        router.cable(&cable, &netns, "eth0");
+        let link = match layout {
+            Layout::OneLink => 77,
+            Layout::Apart => 75 + 2 * number,
+        };
+        let (v4, gateway) = (
+            format!("10.{link}.0.{}", 10 + number),
+            format!("10.{link}.0.1"),
+        );
+        if link == 77 {
+            router.sh(&format!("ip link set {cable} master lan"));
+        }
         for family in stack.families() {
-            let (ip, gateway) = (ip_of(*family), in_family(*family, "10.77.0.1"));
-            let own = net_in_family(*family, &v4_of_node(number));
+            let ip = ip_of(*family);
+            if link != 77 {
+                let own = net_in_family(*family, &gateway);
+                router.sh(&format!("{ip} addr add {own} dev {cable}"));
+            }
+            let gateway = in_family(*family, &gateway);
+            let own = net_in_family(*family, &v4);
             netns.sh(&format!("{ip} addr add {own} dev eth0"));
             netns.sh(&format!("{ip} route add default via {gateway}"));
         }
@@ -360,8 +414,8 @@ impl Node {
         std::fs::create_dir_all(&dir).expect("a folder for the node");
         Node {
             netns,
-            ip: in_family(stack.families()[0], &v4_of_node(number)),
-            number,
+            ip: in_family(stack.families()[0], &v4),
+            v4,
             dir,
             process: None,
         }
@@ -382,7 +436,7 @@ impl Node {
 
     /// Its address on the nodes' link, in a family that the lab has.
     pub(crate) fn ip_in(&self, family: Family) -> String {
-        in_family(family, &v4_of_node(self.number))
+        in_family(family, &self.v4)
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -498,10 +552,6 @@ impl Drop for World {
         }
         let _the_next_run_has_its_own = std::fs::remove_dir_all(&self.scratch);
     }
-}
-
-fn v4_of_node(number: usize) -> String {
-    format!("10.77.0.{}", 10 + number)
 }
 
 fn scratch_dir() -> PathBuf {

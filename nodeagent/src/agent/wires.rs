@@ -14,15 +14,8 @@ use tokio::sync::watch;
 use crate::host::Host;
 use crate::ipam;
 use crate::netlink::{self, Monitor, Socket};
+use crate::network::peers::{self, Own, Peer};
 use crate::network::{self, ANCHOR, Desired, Observed, Route};
-
-/// Another node, as far as packets care.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Peer {
-    name: String,
-    pod_cidrs: Vec<IpNet>,
-    addresses: Vec<IpAddr>,
-}
 
 /// Keeps the network until dropped.
 pub(super) async fn keep(host: Arc<Host>, monitor: Monitor, mut peers: watch::Receiver<Vec<Peer>>) {
@@ -100,16 +93,18 @@ fn desired(host: &Host, peers: &[Peer], observed: &Observed) -> Desired {
         })
         .map(to_anchor)
         .collect();
-    for peer in peers {
-        routes.extend(network::plan::peer_routes(
-            &peer.pod_cidrs,
-            &peer.addresses,
-            observed,
-        ));
-    }
+    let me = Own {
+        name: &host.node_name,
+        addresses: &host.node_ips,
+        among_pods: &own,
+    };
+    let ways = peers::ways(peers, me, observed);
+    routes.extend(ways.routes);
     Desired {
         anchor: own,
         pods: host.links(),
+        tunnels: ways.tunnels,
+        entries: ways.entries,
         routes,
     }
 }

@@ -10,10 +10,10 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
 };
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -21,6 +21,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, route::RouteFlags};
 
 use super::plan::Step;
+use super::tunnel::{self, Entry, Tunnel};
 use super::{ANCHOR, HOST_END_MAC, ObservedRoute, PodLink, ROUTE_PROTOCOL, Route};
 use crate::netlink::{self, Socket};
 use crate::{netns, sysctl};
@@ -63,6 +64,9 @@ fn apply_one(socket: &mut Socket, step: &Step) -> Result<(), Error> {
             let index = index_of(socket, link)?;
             add_address(socket, index, *net)
         }
+        Step::MakeTunnel(tunnel) => make_tunnel(socket, tunnel),
+        Step::AddEntry(entry) => add_entry(socket, entry),
+        Step::RemoveEntry(entry) => remove_entry(socket, entry),
         Step::MakePodLink(pod) => make_pod_link(socket, &mut make_pod_netns(pod)?, pod),
         Step::RaisePodLink(pod) => raise_host_end(socket, pod),
         Step::ReplaceRoute(route) => replace_route(socket, route),
@@ -171,6 +175,73 @@ fn make_anchor(socket: &mut Socket) -> Result<(), Error> {
     Ok(())
 }
 
+fn make_tunnel(socket: &mut Socket, tunnel: &Tunnel) -> Result<(), Error> {
+    let name = tunnel.name();
+    let local = match tunnel.underlay {
+        IpAddr::V4(v4) => InfoVxlan::Local(v4),
+        IpAddr::V6(v6) => InfoVxlan::Local6(v6),
+    };
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(name.into()),
+        LinkAttribute::Address(tunnel.mac.to_vec()),
+        LinkAttribute::Mtu(tunnel.mtu),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Vxlan),
+            LinkInfo::Data(InfoData::Vxlan(vec![
+                InfoVxlan::Id(tunnel::NETWORK_ID),
+                local,
+                InfoVxlan::Port(tunnel::PORT),
+                InfoVxlan::Learning(false),
+            ])),
+        ]),
+    ];
+    create(socket, RouteNetlinkMessage::NewLink(message), || {
+        format!("adding link {name}")
+    })?;
+    let _ = sysctl::set_private(&format!("net/ipv6/conf/{name}/addr_gen_mode"), "1");
+    Ok(())
+}
+
+fn add_entry(socket: &mut Socket, entry: &Entry) -> Result<(), Error> {
+    match entry {
+        Entry::Neighbour { link, address, mac } => {
+            let index = index_of(socket, link)?;
+            set_neighbour(socket, index, *address, *mac)
+        }
+        Entry::Forwarding { link, mac, to } => {
+            let message = forwarding_message(index_of(socket, link)?, *mac, *to);
+            let flags = NLM_F_CREATE | NLM_F_REPLACE;
+            socket
+                .call(RouteNetlinkMessage::NewNeighbour(message), flags)
+                .map_err(|error| Error::Netlink(format!("leading {link} to {to}"), error))
+        }
+    }
+}
+
+fn remove_entry(socket: &mut Socket, entry: &Entry) -> Result<(), Error> {
+    let (link, message) = match entry {
+        Entry::Neighbour { link, address, mac } => {
+            let index = index_of(socket, link)?;
+            (link, neighbour_message(index, *address, *mac))
+        }
+        Entry::Forwarding { link, mac, to } => {
+            let index = index_of(socket, link)?;
+            (link, forwarding_message(index, *mac, *to))
+        }
+    };
+    gone_is_fine(socket.call(RouteNetlinkMessage::DelNeighbour(message), 0))
+        .map_err(|error| Error::Netlink(format!("forgetting a peer of {link}"), error))
+}
+
+/// An entry of a VXLAN's own forwarding table, not of a bridge above it.
+fn forwarding_message(index: u32, mac: [u8; 6], to: IpAddr) -> NeighbourMessage {
+    let mut message = neighbour_message(index, to, mac);
+    message.header.family = AddressFamily::Bridge;
+    message.header.flags = NeighbourFlags::Own;
+    message
+}
+
 fn raise(socket: &mut Socket, name: &str, mac: Option<[u8; 6]>) -> Result<(), Error> {
     let mut message = LinkMessage::default();
     message.header.flags = LinkFlags::Up;
@@ -218,6 +289,14 @@ fn set_neighbour(
     address: IpAddr,
     mac: [u8; 6],
 ) -> Result<(), Error> {
+    let message = neighbour_message(index, address, mac);
+    let flags = NLM_F_CREATE | NLM_F_REPLACE;
+    socket
+        .call(RouteNetlinkMessage::NewNeighbour(message), flags)
+        .map_err(|error| Error::Netlink(format!("setting neighbour {address}"), error))
+}
+
+fn neighbour_message(index: u32, address: IpAddr, mac: [u8; 6]) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = family(address);
     message.header.ifindex = index;
@@ -229,10 +308,7 @@ fn set_neighbour(
         }),
         NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
     ];
-    let flags = NLM_F_CREATE | NLM_F_REPLACE;
-    socket
-        .call(RouteNetlinkMessage::NewNeighbour(message), flags)
-        .map_err(|error| Error::Netlink(format!("setting neighbour {address}"), error))
+    message
 }
 
 fn replace_route(socket: &mut Socket, route: &Route) -> Result<(), Error> {
@@ -241,7 +317,11 @@ fn replace_route(socket: &mut Socket, route: &Route) -> Result<(), Error> {
         .as_ref()
         .map(|link| index_of(socket, link))
         .transpose()?;
-    let message = route_message(route.destination, index, route.gateway, route.source);
+    let mut message = route_message(route.destination, index, route.gateway, route.source);
+    if index.is_some() && route.gateway.is_some() {
+        // A tunnel has no addresses that would tell the kernel who is on it.
+        message.header.flags = RouteFlags::Onlink;
+    }
     put_route(socket, message, &route.destination)
 }
 

@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 
+use super::tunnel::{self, Entry, Tunnel};
 use super::{ANCHOR, Desired, LinkState, Observed, ObservedRoute, PodLink, Route, is_pod_link};
 
 /// One step towards the desired network; steps are applied in order.
@@ -15,6 +16,9 @@ pub(crate) enum Step {
         link: String,
         net: IpNet,
     },
+    MakeTunnel(Tunnel),
+    AddEntry(Entry),
+    RemoveEntry(Entry),
     /// Makes the veth, both ends, whatever is left of it.
     MakePodLink(PodLink),
     /// Raises the host end and restores its permanent neighbours.
@@ -28,6 +32,10 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Vec<Step> {
     steps.extend(stale_links(desired, observed));
     steps.extend(stale_routes(desired, observed));
     steps.extend(anchor(desired, observed));
+    for tunnel in &desired.tunnels {
+        steps.extend(tunnel_steps(tunnel, desired, observed));
+    }
+    steps.extend(entries(desired, observed));
     for pod in &desired.pods {
         match observed.links.get(&pod.name).map(|link| link.state) {
             None => steps.push(Step::MakePodLink(pod.clone())),
@@ -44,6 +52,12 @@ fn stale_links(desired: &Desired, observed: &Observed) -> Vec<Step> {
     let wanted = |name: &String| {
         if name == ANCHOR {
             return !desired.anchor.is_empty();
+        }
+        if tunnel::is_name(name) {
+            return desired
+                .tunnels
+                .iter()
+                .any(|tunnel| tunnel.name() == name && observed.tunnels.contains(tunnel));
         }
         !is_pod_link(name) || desired.pods.iter().any(|pod| pod.name == *name)
     };
@@ -83,19 +97,67 @@ fn anchor(desired: &Desired, observed: &Observed) -> Vec<Step> {
         Some(LinkState::Down) => steps.push(Step::RaiseLink(ANCHOR.to_owned())),
         Some(LinkState::Up) => {}
     }
-    for address in &desired.anchor {
-        let net = IpNet::from(*address);
-        let is_there = |found: &super::Address| {
-            found.net == net && link.is_some_and(|link| link.index == found.link_index)
-        };
-        if !observed.addresses.iter().any(is_there) {
-            steps.push(Step::AddAddress {
-                link: ANCHOR.to_owned(),
-                net,
-            });
-        }
-    }
+    steps.extend(missing_addresses(ANCHOR, link.copied(), desired, observed));
     steps
+}
+
+/// The node's addresses among its pods that a link lacks.
+fn missing_addresses(
+    name: &str,
+    link: Option<super::Link>,
+    desired: &Desired,
+    observed: &Observed,
+) -> Vec<Step> {
+    let is_there = |net: &IpNet| {
+        observed.addresses.iter().any(|found| {
+            found.net == *net && link.is_some_and(|link| link.index == found.link_index)
+        })
+    };
+    let nets = desired.anchor.iter().copied().map(IpNet::from);
+    nets.filter(|net| !is_there(net))
+        .map(|net| Step::AddAddress {
+            link: name.to_owned(),
+            net,
+        })
+        .collect()
+}
+
+/// A tunnel bears the node's addresses among its pods, so that its own packets to other pods find their way back.
+fn tunnel_steps(tunnel: &Tunnel, desired: &Desired, observed: &Observed) -> Vec<Step> {
+    let name = tunnel.name();
+    let as_wanted = observed.tunnels.contains(tunnel);
+    let link = observed.links.get(name).copied().filter(|_| as_wanted);
+    let raise = Step::RaiseLink(name.to_owned());
+    let mut steps = match link.map(|link| link.state) {
+        None => vec![Step::MakeTunnel(tunnel.clone()), raise],
+        Some(LinkState::Down) => vec![raise],
+        Some(LinkState::Up) => Vec::new(),
+    };
+    steps.extend(missing_addresses(name, link, desired, observed));
+    steps
+}
+
+/// What a tunnel that is made anew knew is gone with it.
+fn entries(desired: &Desired, observed: &Observed) -> Vec<Step> {
+    let stays = |entry: &&Entry| {
+        let link = match entry {
+            Entry::Forwarding { link, .. } | Entry::Neighbour { link, .. } => link,
+        };
+        let mut wanted = desired.tunnels.iter();
+        wanted.any(|tunnel| tunnel.name() == *link && observed.tunnels.contains(tunnel))
+    };
+    let known: Vec<&Entry> = observed.entries.iter().filter(stays).collect();
+    let stale = known
+        .iter()
+        .filter(|entry| !desired.entries.contains(**entry));
+    let missing = desired
+        .entries
+        .iter()
+        .filter(|entry| !known.contains(entry));
+    let stale = stale.map(|entry| Step::RemoveEntry((*entry).clone()));
+    stale
+        .chain(missing.map(|entry| Step::AddEntry(entry.clone())))
+        .collect()
 }
 
 fn wanted_routes(desired: &Desired) -> impl Iterator<Item = Route> {
@@ -117,32 +179,6 @@ fn is_present(route: &Route, observed: &Observed) -> bool {
             && link_index.is_none_or(|index| index.is_some() && index == found.link_index)
             && (route.source.is_none() || found.source == route.source)
     })
-}
-
-/// Routes to another node's pod CIDRs: direct where `node_addresses` has one on a link of ours.
-pub(crate) fn peer_routes(
-    pod_cidrs: &[IpNet],
-    node_addresses: &[std::net::IpAddr],
-    observed: &Observed,
-) -> Vec<Route> {
-    let on_link = |gateway: &&std::net::IpAddr| {
-        observed.addresses.iter().any(|own| {
-            own.net.prefix_len() < own.net.max_prefix_len() && own.net.contains(*gateway)
-        })
-    };
-    let route = |cidr: &IpNet| {
-        let gateway = node_addresses
-            .iter()
-            .filter(|address| address.is_ipv4() == cidr.addr().is_ipv4())
-            .find(on_link)?;
-        Some(Route {
-            destination: cidr.trunc(),
-            link: None,
-            gateway: Some(*gateway),
-            source: None,
-        })
-    };
-    pod_cidrs.iter().filter_map(route).collect()
 }
 
 #[cfg(test)]
@@ -168,6 +204,7 @@ mod tests {
                 gateway: None,
                 source: Some("10.42.0.1".parse().unwrap()),
             }],
+            ..Desired::default()
         }
     }
 
@@ -188,6 +225,7 @@ mod tests {
                     Link {
                         index: 2,
                         state: LinkState::Up,
+                        mtu: 1500,
                     },
                 ),
                 (
@@ -195,6 +233,7 @@ mod tests {
                     Link {
                         index: 3,
                         state: LinkState::Up,
+                        mtu: 1500,
                     },
                 ),
                 (
@@ -202,6 +241,7 @@ mod tests {
                     Link {
                         index: 4,
                         state: LinkState::Up,
+                        mtu: 1500,
                     },
                 ),
             ]
@@ -214,6 +254,7 @@ mod tests {
                 route("10.42.0.2/32", 4, None),
                 route("10.0.128.0/17", 3, Some("10.42.0.1")),
             ],
+            ..Observed::default()
         }
     }
 
@@ -273,6 +314,7 @@ mod tests {
                 let link = Link {
                     index: 9,
                     state: LinkState::Up,
+                    mtu: 1500,
                 };
                 observed.links.insert("kn00000000000ff".into(), link);
                 observed.links.insert("knot".into(), link);
@@ -286,19 +328,49 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_routed_only_over_a_shared_link() {
+    fn a_tunnel_and_its_entries_follow_the_wish() {
+        let tunnel = |mtu| Tunnel {
+            underlay: "192.168.7.1".parse().unwrap(),
+            mac: [6, 0, 0, 0, 0, 1],
+            mtu,
+        };
+        let entry = |last| Entry::Forwarding {
+            link: "knarr-vxlan",
+            mac: [6, 0, 0, 0, 0, last],
+            to: "192.168.8.2".parse().unwrap(),
+        };
+        let mut desired = desired();
+        desired.tunnels = vec![tunnel(1450)];
+        desired.entries = [entry(2)].into();
+        let address = Step::AddAddress {
+            link: "knarr-vxlan".into(),
+            net: "10.42.0.1/32".parse().unwrap(),
+        };
         let mut observed = settled();
+        let fresh = [
+            Step::MakeTunnel(tunnel(1450)),
+            Step::RaiseLink("knarr-vxlan".into()),
+            address,
+            Step::AddEntry(entry(2)),
+        ];
+        assert_eq!(plan(&desired, &observed), fresh);
+
+        let link = Link {
+            index: 7,
+            state: LinkState::Up,
+            mtu: 1450,
+        };
+        observed.links.insert("knarr-vxlan".into(), link);
         observed.addresses.push(Address {
-            link_index: 2,
-            net: "192.168.7.1/24".parse().unwrap(),
+            link_index: 7,
+            net: "10.42.0.1/32".parse().unwrap(),
         });
-        let cidrs = ["10.42.1.0/24".parse().unwrap()];
-        let near = peer_routes(&cidrs, &["192.168.7.2".parse().unwrap()], &observed);
-        assert_eq!(near.len(), 1);
-        assert_eq!(near[0].gateway, Some("192.168.7.2".parse().unwrap()));
-        assert_eq!(
-            peer_routes(&cidrs, &["192.168.8.2".parse().unwrap()], &observed),
-            []
-        );
+        observed.tunnels = vec![tunnel(1450)];
+        observed.entries = [entry(2), entry(3)].into();
+        assert_eq!(plan(&desired, &observed), [Step::RemoveEntry(entry(3))]);
+
+        observed.tunnels = vec![tunnel(1400)];
+        let anew = [&[Step::DeleteLink("knarr-vxlan".into())], &fresh[..]].concat();
+        assert_eq!(plan(&desired, &observed), anew);
     }
 }

@@ -385,6 +385,7 @@ mod tests {
         let service = ServiceAddress {
             name: "redis-primary".into(),
             cluster_ip: "10.0.128.7".into(),
+            second_ip: None,
             ports: vec![crate::services::Port {
                 name: "main-port".into(),
                 port: 6379,

@@ -1,0 +1,136 @@
+//! Nodes that share no link: their pods reach each other through a tunnel, in both families, and nothing of it stays.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use nix::sys::signal::Signal;
+
+use crate::lab::{
+    family::{Family, Stack},
+    probe::{self, Outcome, Protocol},
+    wait,
+    world::{Layout, World},
+};
+
+const READY_TIME_MAX: Duration = Duration::from_secs(30);
+const REPAIR_TIME_MAX: Duration = Duration::from_secs(5);
+
+const OBJECTS: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: { name: web-2, labels: { app: web } }
+spec:
+  nodeName: node-2
+  terminationGracePeriodSeconds: 1
+  containers: [{ name: echo, command: [knarr, echo] }]
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: shop-1, labels: { app: shop } }
+spec:
+  nodeName: node-1
+  terminationGracePeriodSeconds: 1
+  containers: [{ name: echo, command: [knarr, echo] }]
+---
+apiVersion: v1
+kind: Service
+metadata: { name: web }
+spec:
+  clusterIP: 10.0.128.71
+  clusterIPs: [10.0.128.71, "fd64::10.0.128.71"]
+  ipFamilyPolicy: RequireDualStack
+  selector: { app: web }
+  ports: [{ port: 80, targetPort: 8080 }]
+"#;
+
+/// A world whose router drops everything that pods send without a tunnel.
+fn world_apart() -> World {
+    let world = World::with(Layout::Apart, Stack::Dual, 2);
+    let router = &world.router;
+    router.sh("nft add table inet lab");
+    router.sh("nft add chain inet lab forward { type filter hook forward priority 0 ; }");
+    for pods in ["ip saddr 10.42.0.0/16", "ip6 saddr fd6b:6e00:42::/48"] {
+        router.sh(&format!("nft add rule inet lab forward {pods} drop"));
+    }
+    world
+}
+
+fn ip_of(world: &World, pod: &str, family: Family) -> String {
+    let ips = world.kubectl(&["get", "pod", pod, "-o", "jsonpath={.status.podIPs[*].ip}"]);
+    let mut ips = ips.split_whitespace();
+    let found = ips.find(|ip| ip.contains(':') == (family == Family::V6));
+    found.expect("an address of the family").to_owned()
+}
+
+/// Waits until `web-2` answers a pod of the other node, and says what it saw.
+fn until_answered(world: &World, pod: &PathBuf, to: SocketAddr, limit: Duration) -> String {
+    wait::until(&format!("{to} answers"), limit, || {
+        match probe::ask_from(pod, Protocol::Tcp, to) {
+            Outcome::Answered { by, seen_as } if by == "web-2" => Ok(seen_as),
+            other => Err((other, world.logs())),
+        }
+    })
+}
+
+#[test]
+fn pods_of_nodes_behind_a_router_reach_each_other() {
+    let mut world = world_apart();
+    world.start();
+    world.apply(OBJECTS);
+    world.kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod/web-2",
+        "pod/shop-1",
+        "--timeout=30s",
+    ]);
+    let pod = world.pod_netns("shop-1");
+    let both = [Family::V4, Family::V6];
+    for family in both {
+        let own = ip_of(&world, "shop-1", family);
+        let direct = SocketAddr::new(ip_of(&world, "web-2", family).parse().expect("an IP"), 8080);
+        let service = SocketAddr::new(family.address([10, 0, 128, 71].into()), 80);
+        assert_eq!(until_answered(&world, &pod, direct, READY_TIME_MAX), own);
+        assert_eq!(until_answered(&world, &pod, service, READY_TIME_MAX), own);
+        let node = world.nodes[0].netns.path();
+        until_answered(&world, &node, direct, READY_TIME_MAX);
+        until_answered(&world, &node, service, READY_TIME_MAX);
+    }
+    large_packets_pass(&world, &pod);
+
+    // What somebody deletes comes back.
+    let direct = SocketAddr::new(
+        ip_of(&world, "web-2", Family::V4).parse().expect("an IP"),
+        8080,
+    );
+    world.nodes[0].netns.sh("ip link delete knarr-vxlan");
+    until_answered(&world, &pod, direct, REPAIR_TIME_MAX);
+
+    for node in world.nodes.iter_mut().rev() {
+        node.stop(Signal::SIGTERM);
+        node.knarr(&["down"]);
+        let links = node.netns.sh("ip -o link show");
+        assert!(
+            !links.contains("knarr") && !links.contains("vxlan"),
+            "{links}"
+        );
+    }
+}
+
+/// Segments as large as the pods' own links allow are told to become smaller, in both families.
+fn large_packets_pass(world: &World, pod: &PathBuf) {
+    for family in [Family::V4, Family::V6] {
+        let to = SocketAddr::new(ip_of(world, "web-2", family).parse().expect("an IP"), 8080);
+        let path = format!("/{}", "x".repeat(6000));
+        let answer = probe::fetch_from(pod, to, &path);
+        assert!(answer.contains("You've hit web-2"), "{to}: {answer}");
+    }
+}
+
+#[test]
+fn nodes_on_one_link_need_no_tunnel() {
+    let world = World::running(2);
+    for node in &world.nodes {
+        let links = node.netns.sh("ip -o link show");
+        assert!(!links.contains("knarr-vxlan"), "{links}");
+    }
+}
