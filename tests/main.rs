@@ -6,11 +6,13 @@ mod scenario;
 mod streams;
 mod trace;
 
+mod churn;
 mod clients;
 mod examples;
 mod explain;
 mod families;
 mod faults;
+mod firewalls;
 mod flows;
 mod fronts;
 mod health;

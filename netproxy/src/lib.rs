@@ -24,11 +24,15 @@ mod run_test;
 mod state;
 mod store;
 mod sync;
+mod walls;
 
 use std::{collections::BTreeSet, io, sync::Arc};
 
 use kube::Client;
-use tokio::{sync::watch, task::JoinError};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinError,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use knarr_netproxy_plan::NodePortAddresses;
@@ -92,10 +96,12 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         vitals: vitals.clone(),
         census,
     };
+    let walls = Arc::new(Notify::new());
     let reports = sync::Reports {
         published,
         vitals,
         recorder: recorder.clone(),
+        walls: walls.clone(),
     };
     let (announced, mine) = watch::channel(BTreeSet::new());
     let (present, fronts) = watch::channel(false);
@@ -113,6 +119,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
                 announce::follow_fronts(client.clone(), present, shutdown.clone()),
                 announce::keep_vigil(states.clone(), fronts, announced, shutdown.clone()),
                 occupied::run(states.clone(), recorder.clone(), shutdown.clone()),
+                walls::run(walls, recorder.clone(), shutdown.clone()),
                 events::run(client, node_name.clone(), happenings, shutdown.clone()),
             );
             Ok(())

@@ -38,6 +38,7 @@ impl Api {
             }
             "/api/v1/namespaces" => ("namespaces", Vec::new()),
             "/api/v1/nodes" => ("nodes", vec![node()]),
+            "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases" => ("leases", Vec::new()),
             "/api/v1/namespaces/kube-system/configmaps" => ("settings", vec![settings()]),
             // What an Event asks for and writes is looked at in the lab.
             path if path.starts_with("/api/v1/namespaces/default/") => {

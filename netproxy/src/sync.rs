@@ -15,7 +15,7 @@ use knarr_netproxy_plan::{
 use kube::{Client, runtime::watcher};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    sync::watch,
+    sync::{Notify, watch},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +58,8 @@ pub(crate) struct Reports {
     pub(crate) published: watch::Sender<Arc<Published>>,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) recorder: Recorder,
+    /// Told when others have changed chains of theirs.
+    pub(crate) walls: Arc<Notify>,
 }
 
 /// What is known of the kernel's tables.
@@ -328,7 +330,11 @@ pub(crate) async fn run(
             () = wake_at(retry), if retry.is_some() => {}
             readable = heard.readable() => {
                 readable?.clear_ready();
-                if heard.get_ref().touched()? {
+                let touched = heard.get_ref().touched()?;
+                if touched.chains_of_others {
+                    reports.walls.notify_one();
+                }
+                if touched.ours {
                     tracing::info!("others changed the table knarr");
                     current.doubt();
                     let pause = repaired.map(|last: Instant| last + REPAIR_INTERVAL);
@@ -375,6 +381,7 @@ fn report(outcome: &Outcome, store: &mut Store, reports: &Reports) {
         published: _,
         vitals,
         recorder,
+        walls: _,
     } = reports;
     let now = SystemTime::now();
     match &outcome.applied {

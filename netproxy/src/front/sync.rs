@@ -127,7 +127,7 @@ pub(super) async fn run(
             () = wake_at(retry), if retry.is_some() => {}
             readable = heard.readable() => {
                 readable?.clear_ready();
-                if heard.get_ref().touched()? {
+                if heard.get_ref().touched()?.ours {
                     tracing::info!("others changed the table knarr");
                     current.believed = Belief::Unknown;
                 }

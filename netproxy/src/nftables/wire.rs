@@ -19,4 +19,4 @@ pub use clients::{Remembered, clients};
 pub use encode::{Batch, encode};
 pub use foreign::{Deed, Fate, ForeignChain, Point, Policy, foreign_chains};
 pub use observe::{Observed, observe};
-pub use socket::{Error, Socket, Watch};
+pub use socket::{Error, Socket, Touched, Watch};

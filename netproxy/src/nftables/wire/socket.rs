@@ -161,6 +161,28 @@ impl Socket {
 /// The kernel's group of those who hear of changes of the ruleset.
 const GROUP_NFTABLES: i32 = 7;
 
+/// What others changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Our tables.
+    pub ours: bool,
+    /// Chains or rules of other tables.
+    pub chains_of_others: bool,
+}
+
+fn is_about_chains(message: &Message<'_>) -> bool {
+    let [kind, subsystem] = message.kind.to_le_bytes();
+    u16::from(subsystem) == SUBSYSTEM
+        && [
+            c::message::DELTABLE,
+            c::message::NEWCHAIN,
+            c::message::DELCHAIN,
+            c::message::NEWRULE,
+            c::message::DELRULE,
+        ]
+        .contains(&u16::from(kind))
+}
+
 /// A socket that hears of changes that others make.
 #[derive(Debug)]
 pub struct Watch {
@@ -214,23 +236,29 @@ impl Watch {
         })
     }
 
-    /// Whether others touched our tables since the last call, as far as can be told.
+    /// What others touched since the last call, as far as can be told.
     ///
     /// # Errors
     /// When the socket fails.
-    pub fn touched(&self) -> Result<bool, Error> {
-        let mut touched = false;
+    pub fn touched(&self) -> Result<Touched, Error> {
+        let mut touched = Touched::default();
         loop {
             match receive(&self.fd, libc::MSG_DONTWAIT) {
                 Ok(None) => return Ok(touched),
                 Ok(Some(bytes)) => {
-                    touched |= messages(&bytes).any(|message| {
-                        message.attributes().text(c::set::TABLE) == Some(crate::nftables::TABLE)
-                    });
+                    for message in messages(&bytes) {
+                        let table = message.attributes().text(c::set::TABLE);
+                        let ours = table == Some(crate::nftables::TABLE);
+                        touched.ours |= ours;
+                        touched.chains_of_others |= !ours && is_about_chains(&message);
+                    }
                 }
                 // Some changes went unheard.
                 Err(error) if error.cause.raw_os_error() == Some(libc::ENOBUFS) => {
-                    touched = true;
+                    touched = Touched {
+                        ours: true,
+                        chains_of_others: true,
+                    };
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -1,0 +1,118 @@
+//! Walls that others build: chains that drop what passes through this node, so that pods elsewhere cannot be reached.
+//!
+//! Looks at the start and whenever others have changed their chains, and says so in an Event. Changes none of them.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    events::{Happening, Recorder, Regarding},
+    nftables::{
+        Error,
+        wire::{Fate, ForeignChain, Point, Socket, foreign_chains},
+    },
+};
+
+/// Kubernetes has no reason for it: kube-proxy does not look.
+const REASON: &str = "ForwardingBlocked";
+/// Firewalls change their rules in many steps.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
+
+/// Looks until shutdown.
+pub(crate) async fn run(changed: Arc<Notify>, recorder: Recorder, shutdown: CancellationToken) {
+    let mut told = BTreeSet::new();
+    loop {
+        match tokio::task::spawn_blocking(look).await {
+            Ok(Ok(found)) => {
+                for happening in found.difference(&told) {
+                    recorder.record(happening.clone());
+                }
+                told = found;
+            }
+            Ok(Err(error)) => tracing::debug!("chains of others: {error:?}"),
+            Err(_) => return,
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = changed.notified() => {}
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(SETTLE_TIME) => {}
+        }
+    }
+}
+
+fn look() -> Result<BTreeSet<Happening>, Error> {
+    let chains = foreign_chains(&mut Socket::open()?)?;
+    Ok(chains.iter().filter_map(happening).collect())
+}
+
+/// Nothing for a chain that lets packets pass through this node.
+fn happening(chain: &ForeignChain) -> Option<Happening> {
+    let drops = match (chain.point, chain.fate()) {
+        (Point::Forward, Fate::Drops) => "drops all that passes through this node",
+        (Point::Forward, Fate::DropsTheRest) => {
+            "drops what passes through this node unless one of its rules lets it"
+        }
+        (Point::Forward, Fate::Passes)
+        | (Point::Prerouting | Point::Input | Point::Output | Point::Postrouting, _) => {
+            return None;
+        }
+    };
+    let ForeignChain {
+        family,
+        table,
+        name,
+        ..
+    } = chain;
+    Some(Happening {
+        regarding: Regarding::Node,
+        reason: REASON,
+        message: format!(
+            "chain {name} of table {family} {table} {drops}: \
+             have it accept packets from and to pods, or Services reach nobody"
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nftables::wire::{Deed, Policy};
+
+    #[test]
+    fn only_forward_chains_that_drop_are_walls() {
+        let check = |point, policy, rules: &[Deed], expected: Option<&str>| {
+            let chain = ForeignChain {
+                family: "ip",
+                table: "filter".into(),
+                name: "FORWARD".into(),
+                point,
+                policy,
+                rules: rules.to_vec(),
+            };
+            let message = happening(&chain).map(|happening| happening.message);
+            let as_expected = match (&message, expected) {
+                (None, None) => true,
+                (Some(message), Some(words)) => message.contains(words),
+                (None, Some(_)) | (Some(_), None) => false,
+            };
+            assert!(as_expected, "{message:?} is not {expected:?}");
+        };
+        let all = Some("chain FORWARD of table ip filter drops all");
+        check(Point::Forward, Policy::Drop, &[], all);
+        check(Point::Forward, Policy::Accept, &[Deed::Drops], all);
+        check(
+            Point::Forward,
+            Policy::Drop,
+            &[Deed::Depends],
+            Some("unless one of its rules"),
+        );
+        check(Point::Forward, Policy::Accept, &[Deed::Depends], None);
+        check(Point::Forward, Policy::Drop, &[Deed::Accepts], None);
+        check(Point::Input, Policy::Drop, &[], None);
+    }
+}
