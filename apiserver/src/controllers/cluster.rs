@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::event::{self, Notice, Pending, Recorder};
 use super::store::{Object, Store};
+use super::{endpointslice, selection};
 
 /// Every store, the client, and the event recorder.
 pub(super) struct Cluster {
@@ -64,18 +65,18 @@ impl Cluster {
             cron_jobs: Store::new(),
             daemon_sets: Store::new(),
             deployments: Store::new(),
-            endpoint_slices: Store::new(),
+            endpoint_slices: Store::indexed(endpointslice::slice_terms),
             endpoints: Store::new(),
             ip_addresses: Store::new(),
             jobs: Store::new(),
             leases: Store::new(),
             namespaces: Store::new(),
             nodes: Store::new(),
-            pods: Store::new(),
+            pods: Store::indexed(selection::pod_terms),
             replica_sets: Store::new(),
             service_accounts: Store::new(),
             service_cidrs: Store::new(),
-            services: Store::new(),
+            services: Store::indexed(selection::service_terms),
             stateful_sets: Store::new(),
         };
         (Arc::new(cluster), Reflectors { pending })

@@ -49,6 +49,14 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
     });
 }
 
+/// A slice is found by the name of its Service.
+pub(super) fn slice_terms(slice: &EndpointSlice) -> Vec<String> {
+    let labels = slice.metadata.labels.iter();
+    labels
+        .filter_map(|labels| labels.get(SERVICE_NAME_LABEL).cloned())
+        .collect()
+}
+
 /// As [`service_of`], for a Service of the slice's namespace, without a copy of anything.
 pub(super) fn belongs_to(slice: &EndpointSlice, managed_by: &str, service: &Key) -> bool {
     slice.metadata.labels.as_ref().is_some_and(|labels| {
@@ -79,7 +87,9 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
         let pods = selection::selected_pods(&cluster, &service);
         let slices = cluster
             .endpoint_slices
-            .find(&key.namespace, |slice| belongs_to(slice, MANAGED_BY, &key));
+            .found_by(&key.namespace, &key.name, |slice| {
+                belongs_to(slice, MANAGED_BY, &key)
+            });
         let node = |name: &str| cluster.nodes.get("", name);
         plan::plan(&plan::Snapshot {
             service: &service,

@@ -61,7 +61,9 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
     let service = cluster.services.get_key(&key);
     let slices = cluster
         .endpoint_slices
-        .find(&key.namespace, |slice| belongs_to(slice, MANAGED_BY, &key));
+        .found_by(&key.namespace, &key.name, |slice| {
+            belongs_to(slice, MANAGED_BY, &key)
+        });
     let plan::Plan { writes, notices } =
         plan::plan(endpoints.as_deref(), service.as_deref(), &slices);
     if let Some(endpoints) = &endpoints

@@ -1,5 +1,6 @@
 //! Which Services a pod belongs to, and when that or their endpoints may have changed.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
@@ -41,9 +42,30 @@ pub(super) fn selected_pods(cluster: &Cluster, service: &Service) -> Vec<Arc<Pod
     else {
         return Vec::new();
     };
-    cluster.pods.find(namespace, |pod| {
+    let Some(term) = selector.iter().next().map(term) else {
+        return Vec::new();
+    };
+    cluster.pods.found_by(namespace, &term, |pod| {
         selector::pairs_match(selector, pod.metadata.labels.as_ref())
     })
+}
+
+/// A pod is found by each of its labels.
+pub(super) fn pod_terms(pod: &Pod) -> Vec<String> {
+    pod.metadata.labels.iter().flatten().map(term).collect()
+}
+
+/// A Service is found by one label that every pod it selects has.
+pub(super) fn service_terms(service: &Service) -> Vec<String> {
+    let selector = served_selector(service).into_iter();
+    selector
+        .filter_map(|pairs| pairs.iter().next())
+        .map(term)
+        .collect()
+}
+
+fn term((key, value): (&String, &String)) -> String {
+    format!("{key}={value}")
 }
 
 /// Queues a Service whenever it, a pod it selects, or a node of such a pod changes in a way endpoints show.
@@ -99,13 +121,18 @@ fn selecting(
     else {
         return Vec::new();
     };
-    cluster.services.find(namespace, |service| {
-        served_selector(service).is_some_and(|selector| {
-            let selects =
-                |pod: &Arc<Pod>| selector::pairs_match(selector, pod.metadata.labels.as_ref());
-            old.is_some_and(selects) || new.is_some_and(selects)
+    let pods = old.into_iter().chain(new);
+    let terms: BTreeSet<String> = pods.flat_map(|pod| pod_terms(pod)).collect();
+    let by_term = terms.iter().map(|term| {
+        cluster.services.found_by(namespace, term, |service| {
+            served_selector(service).is_some_and(|selector| {
+                let selects =
+                    |pod: &Arc<Pod>| selector::pairs_match(selector, pod.metadata.labels.as_ref());
+                old.is_some_and(selects) || new.is_some_and(selects)
+            })
         })
-    })
+    });
+    by_term.flatten().collect()
 }
 
 fn zone(node: Option<&Arc<Node>>) -> Option<&String> {

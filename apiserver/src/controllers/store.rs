@@ -2,6 +2,8 @@
 //!
 //! Exactly one reflector feeds a store; any number of controllers read it. Observers hear of watch events only, in order.
 
+mod index;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -9,6 +11,9 @@ use kube::Resource;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+
+use index::Index;
+pub(super) use index::Terms;
 
 /// What every kind in a store can do.
 pub(super) trait Object:
@@ -83,6 +88,7 @@ pub(super) struct Store<K> {
 
 struct State<K> {
     objects: Objects<K>,
+    index: Index<K>,
     /// The newest revision the watch has delivered.
     seen: u64,
     own_writes: BTreeMap<Key, OwnWrite<K>>,
@@ -95,9 +101,15 @@ enum OwnWrite<K> {
 
 impl<K: Object> Store<K> {
     pub(super) fn new() -> Store<K> {
+        Store::indexed(|_| Vec::new())
+    }
+
+    /// A store whose objects can be [found by](Store::found_by) `terms`.
+    pub(super) fn indexed(terms: Terms<K>) -> Store<K> {
         Store {
             state: RwLock::new(State {
                 objects: BTreeMap::new(),
+                index: Index::new(terms),
                 seen: 0,
                 own_writes: BTreeMap::new(),
             }),
@@ -145,12 +157,18 @@ impl<K: Object> Store<K> {
 
     /// Everything in one namespace, ordered by name.
     pub(super) fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
-        self.find(namespace, |_| true)
+        self.read().in_namespace(namespace)
     }
 
-    /// What is wanted of one namespace, ordered by name.
-    pub(super) fn find(&self, namespace: &str, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
-        self.read().find(namespace, &wanted)
+    /// What is wanted of one namespace, ordered by name; everything wanted has `term` among its terms.
+    pub(super) fn found_by(
+        &self,
+        namespace: &str,
+        term: &str,
+        wanted: impl Fn(&K) -> bool,
+    ) -> Vec<Arc<K>> {
+        let state = self.read();
+        state.overlaid(namespace, state.index.get(namespace, term), wanted)
     }
 
     /// Everything, ordered by namespace and name.
@@ -158,9 +176,7 @@ impl<K: Object> Store<K> {
         let state = self.read();
         let own = state.own_writes.keys().map(|key| &key.namespace);
         let namespaces: BTreeSet<&String> = state.objects.keys().chain(own).collect();
-        let found = namespaces
-            .into_iter()
-            .map(|name| state.find(name, &|_| true));
+        let found = namespaces.into_iter().map(|name| state.in_namespace(name));
         found.flatten().collect()
     }
 
@@ -209,8 +225,9 @@ impl<K: Object> Store<K> {
             {
                 state.own_writes.remove(&key);
             }
-            let names = state.objects.entry(key.namespace).or_default();
-            names.insert(key.name, Arc::clone(&new))
+            let old = state.take(&key);
+            state.put(key, &new);
+            old
         };
         self.tell(old.as_ref(), Some(&new));
     }
@@ -248,6 +265,10 @@ impl<K: Object> Store<K> {
             let mut state = self.write();
             state.seen = state.seen.max(newest);
             state.own_writes.clear();
+            state.index.clear();
+            for (key, object) in keyed(&fresh) {
+                state.index.insert(&key, object);
+            }
             std::mem::replace(&mut state.objects, fresh.clone())
         };
         for (namespace, names) in &fresh {
@@ -293,23 +314,37 @@ impl<K: Object> State<K> {
         self.objects.get(namespace)?.get(name).map(Arc::clone)
     }
 
-    fn find(&self, namespace: &str, wanted: &dyn Fn(&K) -> bool) -> Vec<Arc<K>> {
+    fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+        let names = self.objects.get(namespace);
+        let watched = names.into_iter().flat_map(BTreeMap::values);
+        self.overlaid(namespace, watched, |_| true)
+    }
+
+    /// Lays own writes over what the watch has said.
+    fn overlaid<'a>(
+        &'a self,
+        namespace: &str,
+        watched: impl Iterator<Item = &'a Arc<K>>,
+        wanted: impl Fn(&K) -> bool,
+    ) -> Vec<Arc<K>> {
         let own = self.own_writes.range(Key::new(namespace, "")..);
         let own: BTreeMap<&str, &OwnWrite<K>> = own
             .take_while(|(key, _)| key.namespace == namespace)
             .map(|(key, write)| (key.name.as_str(), write))
             .collect();
-        let watched = self.objects.get(namespace).into_iter().flatten();
-        let watched = watched.filter(|(name, object)| match own.get(name.as_str()) {
-            None => true,
-            Some(OwnWrite::Written { .. }) => false,
-            Some(OwnWrite::Removed { uid }) => object.meta().uid.as_ref() != Some(uid),
+        let watched = watched.filter(|object| {
+            let name = object.meta().name.as_deref().unwrap_or_default();
+            match own.get(name) {
+                None => true,
+                Some(OwnWrite::Written { .. }) => false,
+                Some(OwnWrite::Removed { uid }) => object.meta().uid.as_ref() != Some(uid),
+            }
         });
         let written = own.values().filter_map(|write| match write {
             OwnWrite::Written { object, .. } => Some(object),
             OwnWrite::Removed { .. } => None,
         });
-        let objects = watched.map(|(_, object)| object).chain(written);
+        let objects = watched.chain(written);
         let mut found: Vec<Arc<K>> = objects.filter(|object| wanted(object)).cloned().collect();
         if !own.is_empty() {
             found.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
@@ -319,11 +354,18 @@ impl<K: Object> State<K> {
 
     fn take(&mut self, key: &Key) -> Option<Arc<K>> {
         let names = self.objects.get_mut(&key.namespace)?;
-        let object = names.remove(&key.name);
+        let object = names.remove(&key.name)?;
         if names.is_empty() {
             self.objects.remove(&key.namespace);
         }
-        object
+        self.index.remove(key, &object);
+        Some(object)
+    }
+
+    fn put(&mut self, key: Key, object: &Arc<K>) {
+        self.index.insert(&key, object);
+        let names = self.objects.entry(key.namespace).or_default();
+        names.insert(key.name, Arc::clone(object));
     }
 
     /// The watch is ordered by revision, so every own write up to `revision` has been told.
@@ -335,6 +377,13 @@ impl<K: Object> State<K> {
             OwnWrite::Removed { .. } => true,
         });
     }
+}
+
+fn keyed<K>(objects: &Objects<K>) -> impl Iterator<Item = (Key, &Arc<K>)> {
+    objects.iter().flat_map(|(namespace, names)| {
+        let key = |name: &String| Key::new(namespace.as_str(), name.as_str());
+        names.iter().map(move |(name, object)| (key(name), object))
+    })
 }
 
 /// Managed fields are as large as the rest of a small object, and no plan reads them.
@@ -399,6 +448,29 @@ mod tests {
         assert_eq!(names(&store), Vec::<String>::new());
         store.applied(object("a", "2", 4));
         assert_eq!(names(&store), ["a@4"]);
+    }
+
+    #[test]
+    fn terms_lead_to_what_was_watched_and_to_own_writes() {
+        let uid = |object: &ConfigMap| object.metadata.uid.clone().into_iter().collect();
+        let store: Store<ConfigMap> = Store::indexed(uid);
+        let found = |term: &str| -> Vec<String> {
+            let is_wanted = |object: &ConfigMap| object.metadata.uid.as_deref() == Some(term);
+            let found = store.found_by("ns", term, is_wanted);
+            found
+                .iter()
+                .map(|object| Key::of(object.as_ref()).name)
+                .collect()
+        };
+        store.replaced(vec![object("a", "1", 1), object("b", "2", 2)]);
+        assert_eq!(found("1"), ["a"]);
+        store.wrote(object("c", "1", 5));
+        assert_eq!(found("1"), ["a", "c"]);
+        store.applied(object("a", "2", 6));
+        assert_eq!(found("1"), Vec::<String>::new());
+        assert_eq!(found("2"), ["a", "b"]);
+        store.deleted(&object("b", "2", 7));
+        assert_eq!(found("2"), ["a"]);
     }
 
     #[test]
