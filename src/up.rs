@@ -1,5 +1,6 @@
 //! `knarr up`: everything in one process, in the foreground.
 
+mod names;
 mod ready;
 mod table;
 
@@ -75,6 +76,9 @@ async fn serve_user(
     ready::wait_for_agent(client, &settings.node_name).await?;
     ready::wait(client, items, limit).await?;
     print!("{}", table::of_services(client).await?);
+    if let Some(hint) = names::hint(client).await? {
+        eprintln!("{hint}");
+    }
     eprintln!(
         "kubectl --kubeconfig {}/kubeconfig.yaml …; Ctrl-C stops",
         settings.data_dir.display()
