@@ -19,7 +19,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use knarr_netproxy_plan::{
-    FrontNode, NodePortAddresses, Planner, ServiceKey, Settings, dns::Zone, pod_cidrs,
+    FrontNode, NOT_PROXIED_LABELS, NodePortAddresses, Planner, ServiceKey, Settings, dns::Zone,
+    pod_cidrs,
 };
 use kube::runtime::watcher;
 
@@ -166,14 +167,14 @@ impl Store {
                 |mut service: Service| {
                     trim(&mut service.metadata);
                     let key = key(&service.metadata)?;
-                    Some((key, Arc::new(service)))
+                    Some((key, Arc::new(slim_service(service))))
                 },
                 |key| {
                     heard.services += 1;
                     touch(key);
                 },
             ),
-            Event::Slice(event) => self.slices.take(event, read_slice, |(key, _)| {
+            Event::Slice(event) => self.slices.take(event, read_slim_slice, |(key, _)| {
                 heard.endpoints += 1;
                 touch(key);
             }),
@@ -380,6 +381,40 @@ fn may_announce(node: &Node) -> bool {
 pub(crate) fn trim(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     metadata.annotations = None;
+}
+
+/// Drops what is most of many small objects: labels that nobody asks for, and room for more.
+fn slim(metadata: &mut ObjectMeta) {
+    metadata.owner_references = None;
+    metadata.labels = metadata.labels.take().and_then(|mut labels| {
+        labels.retain(|label, _| NOT_PROXIED_LABELS.contains(&label.as_str()));
+        (!labels.is_empty()).then_some(labels)
+    });
+}
+
+fn slim_service(mut service: Service) -> Service {
+    slim(&mut service.metadata);
+    if let Some(spec) = &mut service.spec {
+        spec.ports.iter_mut().for_each(Vec::shrink_to_fit);
+        for texts in [&mut spec.cluster_ips, &mut spec.ip_families] {
+            texts.iter_mut().for_each(Vec::shrink_to_fit);
+        }
+    }
+    service
+}
+
+fn read_slim_slice(slice: EndpointSlice) -> Option<((ServiceKey, String), Arc<EndpointSlice>)> {
+    let (key, mut slice) = read_slice(slice)?;
+    let own = Arc::make_mut(&mut slice);
+    slim(&mut own.metadata);
+    own.ports.iter_mut().for_each(Vec::shrink_to_fit);
+    if let Some(endpoints) = &mut own.endpoints {
+        endpoints.shrink_to_fit();
+        for endpoint in endpoints {
+            endpoint.addresses.shrink_to_fit();
+        }
+    }
+    Some((key, slice))
 }
 
 pub(crate) fn key(metadata: &ObjectMeta) -> Option<ServiceKey> {

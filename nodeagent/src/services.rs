@@ -67,12 +67,11 @@ impl Services {
                 Ok(Some(watcher::Event::InitDone)) => *self.lock() = std::mem::take(&mut listed),
                 Ok(Some(watcher::Event::Apply(service))) => {
                     let mut known = self.lock();
-                    known.retain(|key, _| Some(key) != key_of(&service).as_ref());
+                    key_of(&service).and_then(|key| known.remove(&key));
                     known.extend(entry(&service));
                 }
                 Ok(Some(watcher::Event::Delete(service))) => {
-                    self.lock()
-                        .retain(|key, _| Some(key) != key_of(&service).as_ref());
+                    key_of(&service).and_then(|key| self.lock().remove(&key));
                 }
                 Ok(None) => return,
                 Err(error) => tracing::debug!(%error, "watching Services"),
@@ -105,7 +104,8 @@ fn entry(service: &Service) -> Option<(Key, ServiceAddress)> {
         port: port.port,
         protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
     };
-    let ports = spec.ports.iter().flatten().map(port).collect();
+    let mut ports: Vec<Port> = spec.ports.iter().flatten().map(port).collect();
+    ports.shrink_to_fit();
     let name = key.1.clone();
     Some((
         key,

@@ -158,7 +158,19 @@ impl Zone {
         if let Some(service) = service {
             self.set_service(service);
         }
-        slices.for_each(|slice| self.set_slice(slice));
+        // A Service with cluster IPs is answered with those: its endpoints have no names.
+        if matches!(self.services.get(key), Some(ServiceRecords::Virtual { .. })) {
+            return;
+        }
+        self.forget_addresses(key);
+        for slice in slices {
+            let Some(name) = slice.metadata.name.clone() else {
+                continue;
+            };
+            let own = self.slices.entry(key.clone()).or_default();
+            own.insert(name, SliceRecords::of(slice));
+        }
+        self.learn_addresses(key);
     }
 
     /// Names the namespaces that exist, so that the others do not.

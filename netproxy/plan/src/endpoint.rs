@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Labels of Services and slices that this proxy leaves alone.
-pub(crate) const NOT_PROXIED_LABELS: [&str; 2] = [
+pub const NOT_PROXIED_LABELS: [&str; 2] = [
     "service.kubernetes.io/service-proxy-name",
     "service.kubernetes.io/headless",
 ];

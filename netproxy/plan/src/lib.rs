@@ -21,7 +21,7 @@ mod warning;
 
 pub use changes::{Change, Changes, diff};
 pub use check::{Flaw, check};
-pub use endpoint::{Endpoint, Joined, Place, State, join};
+pub use endpoint::{Endpoint, Joined, NOT_PROXIED_LABELS, Place, State, join};
 pub use front::{
     FrontNode, FrontNotice, FrontPlan, FrontSnapshot, PROXY_HEALTH_PORT, Standing, front_checks,
     plan_front,
