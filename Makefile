@@ -35,4 +35,5 @@ conformance:
 
 # The figures of the README (root).
 bench: tools
+	tests/tools/fronts.sh
 	PATH="$(TOOLS):$$PATH" $(CARGO) bench --bench figures

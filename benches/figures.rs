@@ -16,6 +16,8 @@ mod dns;
 mod fanout;
 #[path = "figures/follow.rs"]
 mod follow;
+#[path = "figures/front.rs"]
+mod front;
 #[path = "figures/idle.rs"]
 mod idle;
 #[path = "figures/load.rs"]
@@ -58,6 +60,7 @@ const FIGURES: &[Figure] = &[
     ("programming", programming::measure),
     ("follow", follow::measure),
     ("dns", dns::measure),
+    ("front", front::measure),
     ("api", api::measure),
     ("fanout", fanout::measure),
     ("scale", scale::measure),

@@ -4,6 +4,8 @@
 //! kernel alone forwards: with the front killed, connections go on.
 
 mod election;
+#[cfg(test)]
+mod golden;
 mod health;
 mod lease;
 mod link;

@@ -1,0 +1,314 @@
+//! What a front adds: `knarr front` against HAProxy and nginx as layer-4 fronts on the same machine, before the same node port.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Row,
+    lab::{
+        outage::is_answered,
+        wait,
+        world::{Node, World, terminate},
+    },
+};
+
+const READY_TIME_MAX: Duration = Duration::from_secs(40);
+const VIP: &str = "10.77.0.210";
+/// Every way in takes its turn this often; figures are medians of the turns.
+const TURNS: usize = 5;
+const TURN_TIME: Duration = Duration::from_secs(1);
+const CLIENTS: usize = 8;
+const BULK_BYTES: usize = 1 << 29;
+const WEB: Ports = Ports {
+    service: 80,
+    node: 30080,
+    haproxy: 8081,
+    nginx: 8082,
+};
+const BULK: Ports = Ports {
+    service: 9000,
+    node: 30090,
+    haproxy: 9081,
+    nginx: 9082,
+};
+
+/// One port of the Service, as each way in has it.
+#[derive(Clone, Copy)]
+struct Ports {
+    service: u16,
+    node: u16,
+    haproxy: u16,
+    nginx: u16,
+}
+
+/// A way from the client to the pod; none where the peer is not installed.
+struct Ways {
+    knarr: SocketAddr,
+    node_port: SocketAddr,
+    haproxy: Option<SocketAddr>,
+    nginx: Option<SocketAddr>,
+}
+
+pub(crate) fn measure() -> Vec<Row> {
+    let world = world();
+    let tools = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".cache/tools/fronts/usr");
+    let peers = Peers::start(&world.fronts[0], &world.nodes[0].ip, &tools);
+    let web = ways(&world, WEB, &peers);
+    let bulk = ways(&world, BULK, &peers);
+    for to in web.all().into_iter().flatten() {
+        wait::until("every way is open", READY_TIME_MAX, || {
+            let answered = world.client.run(move || is_answered(to));
+            if answered {
+                Ok(())
+            } else {
+                Err((to, world.logs()))
+            }
+        });
+    }
+    // Until the front is elected the node itself announces, and the change of hands cuts connections.
+    wait::until("the front announces", READY_TIME_MAX, || {
+        let _any = world
+            .client
+            .run(|| TcpStream::connect((VIP, WEB.service)).is_ok());
+        let neighbour = world.router.sh(&format!("ip neigh show {VIP}"));
+        match neighbour.contains(&world.fronts[0].mac()) {
+            true => Ok(()),
+            false => Err((neighbour, world.logs())),
+        }
+    });
+    let connections = in_turn(&web, |to| connections_a_second(&world, to));
+    sink_in_pod(&world);
+    let throughput = in_turn(&bulk, |to| gigabytes_a_second(&world, to));
+    let show = |figure: Option<f64>, unit: &str| match figure {
+        Some(figure) if figure < 100.0 => format!("{figure:.2}{unit}"),
+        Some(figure) => format!("{figure:.0}{unit}"),
+        None => "not installed".to_owned(),
+    };
+    let row = |what: &str, [knarr, node_port, haproxy, nginx]: [Option<f64>; 4], unit| Row {
+        what: what.to_owned(),
+        figure: show(knarr, unit),
+        floor: format!(
+            "HAProxy {}, nginx {}; {}",
+            show(haproxy, unit),
+            show(nginx, unit),
+            show(node_port, unit)
+        ),
+        floor_is: "the same node port through each on the same machine; straight",
+    };
+    vec![
+        row(
+            "new connections a second through a front, one request each",
+            connections,
+            "",
+        ),
+        row("bulk throughput through a front", throughput, " GB/s"),
+    ]
+}
+
+/// One node with the pod, one front, and a Service that both reach.
+fn world() -> World {
+    let mut world = World::running(1);
+    world.add_front();
+    world.start_front(0);
+    world.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: web, labels: {app: web}}, spec: {containers: [{name: c, command: [knarr, echo]}]}}",
+    );
+    world.apply(&format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: web}}, spec: {{type: LoadBalancer, loadBalancerIP: {VIP}, selector: {{app: web}}, \
+         ports: [{{name: web, port: {}, targetPort: 8080, nodePort: {}}}, {{name: bulk, port: {}, nodePort: {}}}]}}}}",
+        WEB.service, WEB.node, BULK.service, BULK.node,
+    ));
+    world
+}
+
+fn ways(world: &World, ports: Ports, peers: &Peers) -> Ways {
+    let at = |ip: &str, port: u16| SocketAddr::new(ip.parse().expect("an address"), port);
+    let front = &world.fronts[0].ip;
+    Ways {
+        knarr: at(VIP, ports.service),
+        node_port: at(&world.nodes[0].ip, ports.node),
+        haproxy: peers.haproxy.as_ref().map(|_| at(front, ports.haproxy)),
+        nginx: peers.nginx.as_ref().map(|_| at(front, ports.nginx)),
+    }
+}
+
+impl Ways {
+    fn all(&self) -> [Option<SocketAddr>; 4] {
+        [
+            Some(self.knarr),
+            Some(self.node_port),
+            self.haproxy,
+            self.nginx,
+        ]
+    }
+}
+
+/// A B C A B C …, so that drift of the machine hits all alike.
+fn in_turn(ways: &Ways, measure: impl Fn(SocketAddr) -> f64) -> [Option<f64>; 4] {
+    let mut figures: [Vec<f64>; 4] = Default::default();
+    for _ in 0..TURNS {
+        for (way, figures) in ways.all().into_iter().zip(&mut figures) {
+            figures.extend(way.map(&measure));
+        }
+    }
+    figures.map(|mut figures| {
+        figures.sort_by(f64::total_cmp);
+        figures.get(figures.len() / 2).copied()
+    })
+}
+
+fn connections_a_second(world: &World, to: SocketAddr) -> f64 {
+    world.client.run(move || {
+        let began = Instant::now();
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                std::thread::spawn(move || {
+                    let mut count = 0_u32;
+                    while began.elapsed() < TURN_TIME {
+                        ask(to);
+                        count += 1;
+                    }
+                    count
+                })
+            })
+            .collect();
+        let counts = clients
+            .into_iter()
+            .map(|client| client.join().expect("a client"));
+        let count: u32 = counts.sum();
+        f64::from(count) / began.elapsed().as_secs_f64()
+    })
+}
+
+/// One connection, one request, to its end.
+fn ask(to: SocketAddr) {
+    let mut stream = TcpStream::connect(to).expect("a connection");
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")
+        .expect("room");
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .unwrap_or_else(|error| panic!("{to}: {error}"));
+    assert!(answer.ends_with("web\n"), "{to}: {answer:?}");
+}
+
+/// A server inside the pod's namespace that reads and forgets, for as long as this process runs.
+fn sink_in_pod(world: &World) {
+    let (ready, listening) = std::sync::mpsc::channel();
+    let netns = world.pod_netns("web");
+    std::thread::spawn(move || {
+        let file = std::fs::File::open(&netns).expect("the pod's namespace");
+        nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).expect("root");
+        let listener = TcpListener::bind(("0.0.0.0", BULK.service)).expect("a port in the pod");
+        ready.send(()).expect("somebody waits");
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            std::thread::spawn(move || {
+                let mut buffer = vec![0; 1 << 18];
+                while stream.read(&mut buffer).is_ok_and(|length| length > 0) {}
+            });
+        }
+    });
+    listening.recv().expect("the sink listens");
+}
+
+/// Until the sink has all of it: what a front has in its buffers is not there yet.
+fn gigabytes_a_second(world: &World, to: SocketAddr) -> f64 {
+    world.client.run(move || {
+        let mut stream = TcpStream::connect(to).expect("a connection");
+        let chunk = vec![0; 1 << 18];
+        let began = Instant::now();
+        (0..BULK_BYTES / chunk.len()).for_each(|_| stream.write_all(&chunk).expect("room"));
+        stream
+            .shutdown(std::net::Shutdown::Write)
+            .expect("an open connection");
+        let ended = stream.read(&mut [0; 1]).expect("the sink's end");
+        assert_eq!(ended, 0, "the sink says nothing");
+        BULK_BYTES as f64 / began.elapsed().as_secs_f64() / 1e9
+    })
+}
+
+/// Other layer-4 fronts on the front's machine, ended with this value.
+struct Peers {
+    haproxy: Option<Child>,
+    nginx: Option<Child>,
+}
+
+impl Peers {
+    fn start(front: &Node, node_ip: &str, tools: &Path) -> Self {
+        let dir = front.data_dir();
+        let libraries = tools.join("lib/x86_64-linux-gnu");
+        let start = |program: &str, config: &str, args: &[&str]| {
+            let path = tools.join("sbin").join(program);
+            if !path.exists() {
+                return None;
+            }
+            let file = dir.join(program);
+            std::fs::write(&file, config).expect("a configuration");
+            let mut command = Command::new(path);
+            command
+                .args(args)
+                .arg(&file)
+                .env("LD_LIBRARY_PATH", &libraries);
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            Some(front.netns.spawn(command))
+        };
+        Peers {
+            haproxy: start("haproxy", &haproxy_config(node_ip), &["-f"]),
+            nginx: start(
+                "nginx",
+                &nginx_config(node_ip, tools, &dir),
+                &["-e", "stderr", "-c"],
+            ),
+        }
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        [&mut self.haproxy, &mut self.nginx]
+            .into_iter()
+            .flatten()
+            .for_each(terminate);
+    }
+}
+
+fn haproxy_config(node_ip: &str) -> String {
+    let listen = |name: &str, ports: Ports| {
+        format!(
+            "listen {name}\n  bind :{}\n  server node-1 {node_ip}:{}\n",
+            ports.haproxy, ports.node
+        )
+    };
+    format!(
+        "global\n  maxconn 4096\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n{}{}",
+        listen("web", WEB),
+        listen("bulk", BULK)
+    )
+}
+
+fn nginx_config(node_ip: &str, tools: &Path, dir: &Path) -> String {
+    let server = |ports: Ports| {
+        format!(
+            "  server {{ listen {}; proxy_pass {node_ip}:{}; }}\n",
+            ports.nginx, ports.node
+        )
+    };
+    format!(
+        "load_module {}/lib/nginx/modules/ngx_stream_module.so;\nuser root;\ndaemon off;\nworker_processes auto;\npid {}/nginx.pid;\n\
+         events {{ worker_connections 4096; }}\nstream {{\n{}{}}}\n",
+        tools.display(),
+        dir.display(),
+        server(WEB),
+        server(BULK)
+    )
+}
