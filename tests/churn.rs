@@ -24,8 +24,8 @@ use serde_json::{Value, json};
 use crate::lab::{wait, world::World};
 
 const READY_TIME_MAX: Duration = Duration::from_secs(60);
-/// Longer than a lost packet takes to be sent again.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(8);
+/// Longer than a lost packet takes to be sent again, and short enough that a client soon asks anew.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
 /// The promise is a second; slow machines get some more.
 const REPAIR_TIME_MAX: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(4);

@@ -23,5 +23,6 @@ mod model;
 mod names;
 mod packets;
 mod pods;
+mod refusals;
 mod takeover;
 mod tunnels;
