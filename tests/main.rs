@@ -6,6 +6,7 @@ mod scenario;
 mod streams;
 mod trace;
 
+mod accounts;
 mod churn;
 mod clients;
 mod examples;

@@ -52,12 +52,11 @@ async fn run() -> Running {
 }
 
 impl Running {
-    async fn send(
+    /// A TLS connection, with a client certificate or without.
+    async fn connect(
         &self,
         identity: Option<&Identity>,
-        request: http::request::Builder,
-        body: &str,
-    ) -> (u16, String) {
+    ) -> tokio_rustls::client::TlsStream<TcpStream> {
         let roots = self.server.state().pki.authority.roots().unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ClientConfig::builder_with_provider(provider)
@@ -74,7 +73,16 @@ impl Running {
         let tcp = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         let name = ServerName::try_from("kubernetes.default.svc").unwrap();
         let connector = TlsConnector::from(Arc::new(tls));
-        let stream = connector.connect(name, tcp).await.unwrap();
+        connector.connect(name, tcp).await.unwrap()
+    }
+
+    async fn send(
+        &self,
+        identity: Option<&Identity>,
+        request: http::request::Builder,
+        body: &str,
+    ) -> (u16, String) {
+        let stream = self.connect(identity).await;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .unwrap();
@@ -229,4 +237,34 @@ async fn keys_are_kept_and_the_serving_certificate_follows_its_names() {
     assert_eq!(first.authority.pem(), third.authority.pem());
     assert_eq!(first.admin.certificate, third.admin.certificate);
     assert_ne!(first.server.certificate, third.server.certificate);
+}
+
+#[tokio::test]
+async fn clients_that_do_not_say_what_they_want_are_cut_off() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let running = run().await;
+    let silent = async {
+        let mut tcp = TcpStream::connect(("127.0.0.1", running.port))
+            .await
+            .unwrap();
+        tcp.read(&mut [0]).await.unwrap_or_default()
+    };
+    let halting = async {
+        let mut stream = running.connect(None).await;
+        stream
+            .write_all(b"GET /version HTTP/1.1\r\nHost: x\r\n")
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        let _cut_off = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).contains("200 OK")
+    };
+    let limit = HANDSHAKE_TIMEOUT + HEADER_TIMEOUT + Duration::from_secs(20);
+    let (read, answered) = timeout(limit, async { tokio::join!(silent, halting) })
+        .await
+        .expect("both connections end");
+    assert_eq!(read, 0);
+    assert!(!answered);
+    let (code, _) = running.get("/version", None).await;
+    assert_eq!(code, 200);
 }
