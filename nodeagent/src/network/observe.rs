@@ -72,7 +72,7 @@ fn read_entry(message: &NeighbourMessage, observed: &Observed) -> Option<Entry> 
         let found = observed.links.get(*link);
         found.is_some_and(|link| link.index == header.ifindex)
     };
-    let link = tunnel::NAMES.into_iter().find(|link| is_ours(&link))?;
+    let link = tunnel::NAMES.into_iter().find(|link| is_ours(link))?;
     let (mut address, mut mac) = (None, None);
     for attribute in &message.attributes {
         match attribute {
