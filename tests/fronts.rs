@@ -171,6 +171,8 @@ fn clients_keep_their_address_where_replies_return_through_the_front() {
         ));
     }
     world.start_front(0);
+    // Before the front is elected a node announces, which keeps the client's address as well.
+    wait_for_announcer(&world);
     answered(&world, vip(), &["web-1", "web-2"], "10.78.0.2");
     assert_eq!(events(&world, "ClientAddressHidden"), 0);
     // A machine on the nodes' own link is answered without the front, so the front has to hide it.
