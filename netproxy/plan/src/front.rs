@@ -140,6 +140,7 @@ pub fn front_checks(snapshot: &FrontSnapshot) -> BTreeSet<SocketAddr> {
 pub fn plan_front(snapshot: &FrontSnapshot) -> FrontPlan {
     let mut plan = FrontPlan::default();
     plan.packets.ranges.cluster_cidrs = snapshot.near.clone();
+    plan.packets.ranges.pod_cidrs = snapshot.near.clone();
     for (key, (service, slices)) in &snapshot.services {
         let Some(facts) = facts(key, service) else {
             continue;
