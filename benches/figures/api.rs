@@ -1,9 +1,6 @@
 //! Writes and reads a second through the API, beside the disk, bare SQLite, etcd, and the server's own HTTP.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use serde_json::json;
 
@@ -145,7 +142,7 @@ fn object(name: &str) -> String {
         .to_string()
 }
 
-async fn reads(directory: &PathBuf, pid: u32) -> Vec<Row> {
+async fn reads(directory: &Path, pid: u32) -> Vec<Row> {
     let server = Server::of(&directory.join("kubeconfig.yaml")).await;
     let mut session = Session::open(&server).await;
     for number in 0..LISTED {
