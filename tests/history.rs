@@ -82,10 +82,9 @@ fn no_client_is_lied_to_while_the_server_is_killed() {
         shared: shared.clone(),
     };
     // Threads begun inside stay inside.
-    let load = world.nodes[0].netns.run({
-        let target = target.clone();
-        move || std::thread::spawn(move || run_clients(&target, seed))
-    });
+    let load = world.nodes[0]
+        .netns
+        .run(move || std::thread::spawn(move || run_clients(&target, seed)));
     kill_again_and_again(&mut world, seed);
     shared.stopping.store(true, Ordering::SeqCst);
     let history = load.join().unwrap_or_else(|_| panic!("{}", world.logs()));

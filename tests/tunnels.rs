@@ -1,6 +1,6 @@
 //! Nodes that share no link: their pods reach each other through a tunnel, in both families, and nothing of it stays.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use nix::sys::signal::Signal;
 
@@ -62,7 +62,7 @@ fn ip_of(world: &World, pod: &str, family: Family) -> String {
 }
 
 /// Waits until `web-2` answers a pod of the other node, and says what it saw.
-fn until_answered(world: &World, pod: &PathBuf, to: SocketAddr, limit: Duration) -> String {
+fn until_answered(world: &World, pod: &Path, to: SocketAddr, limit: Duration) -> String {
     wait::until(&format!("{to} answers"), limit, || {
         match probe::ask_from(pod, Protocol::Tcp, to) {
             Outcome::Answered { by, seen_as } if by == "web-2" => Ok(seen_as),
@@ -117,7 +117,7 @@ fn pods_of_nodes_behind_a_router_reach_each_other() {
 }
 
 /// Segments as large as the pods' own links allow are told to become smaller, in both families.
-fn large_packets_pass(world: &World, pod: &PathBuf) {
+fn large_packets_pass(world: &World, pod: &Path) {
     for family in [Family::V4, Family::V6] {
         let to = SocketAddr::new(ip_of(world, "web-2", family).parse().expect("an IP"), 8080);
         let path = format!("/{}", "x".repeat(6000));

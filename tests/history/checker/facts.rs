@@ -14,11 +14,14 @@ pub(super) enum Kept {
     Gone,
 }
 
+/// When it was asked for, and when it was acknowledged.
+type Deletion = (Tick, Option<Tick>);
+
 #[derive(Default)]
 pub(super) struct Facts {
     by_name: BTreeMap<String, BTreeMap<Revision, Kept>>,
-    /// Deletions that happened or may have, by what they deleted: when asked for, and when acknowledged.
-    deletions: BTreeMap<(String, Revision), Vec<(Tick, Option<Tick>)>>,
+    /// Deletions that happened or may have, by what they deleted.
+    deletions: BTreeMap<(String, Revision), Vec<Deletion>>,
 }
 
 /// The bookkeeping while facts come in.
