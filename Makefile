@@ -35,5 +35,5 @@ conformance:
 
 # The figures of the README (root).
 bench: tools
-	tests/tools/fronts.sh
+	tests/tools/peers.sh $(TOOLS)
 	PATH="$(TOOLS):$$PATH" $(CARGO) bench --bench figures

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and knarr itself does not: real kubectl and helm, the client libraries of Python and
-# JavaScript, nft, ordinary network tools, and etcd to compare figures with.
+# JavaScript, nft, and ordinary network tools.
 # Prints the folder that holds kubectl and helm.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../.." && pwd)
@@ -26,18 +26,6 @@ if [ ! -x "$tools/kubectl" ] || [ ! -x "$tools/helm" ]; then
   python3 "$(dirname "$0")/unpack.py" "$tools"
 fi
 
-# The peer of the API server's figures.
-if ! command -v etcd >/dev/null && [ ! -x "$tools/etcd" ]; then
-  package=$(mktemp -d)
-  if (cd "$package" && apt-get download -qq etcd-server && dpkg -x etcd-server_*.deb .) >&2; then
-    mkdir -p "$tools"
-    mv "$package/usr/bin/etcd" "$tools/etcd"
-  else
-    echo "Debian's etcd-server cannot be had: the figures will do without a peer" >&2
-  fi
-  rm -rf "$package"
-fi
-
 # A folder appears under its own name only when it is complete.
 if [ ! -d "$tools/python" ]; then
   rm -rf "$tools/python.part"
@@ -52,18 +40,6 @@ if [ ! -d "$tools/node" ]; then
     mv "$tools/node.part" "$tools/node"
   else
     echo "npm is not installed: the test of @kubernetes/client-node will be skipped" >&2
-  fi
-fi
-# A peer of the DNS figures only; they leave it out where it is not there.
-if [ ! -x "$tools/dnsmasq/usr/sbin/dnsmasq" ] && ! command -v dnsmasq >/dev/null; then
-  part="$tools/dnsmasq.part"
-  rm -rf "$part"
-  mkdir -p "$part"
-  if (cd "$part" && apt-get download -qq dnsmasq-base >&2 && dpkg -x dnsmasq-base_*.deb . && rm dnsmasq-base_*.deb); then
-    mv "$part" "$tools/dnsmasq"
-  else
-    rm -rf "$part"
-    echo "dnsmasq cannot be fetched: the DNS figures will have no peer" >&2
   fi
 fi
 echo "$tools"
