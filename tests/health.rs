@@ -170,6 +170,7 @@ fn metrics_follow_what_the_proxy_does() {
         "type": "NodePort", "externalTrafficPolicy": "Local", "internalTrafficPolicy": "Local",
         "ports": [{ "port": 80, "targetPort": 8080 }],
     });
+    wait_for_the_next_second();
     serve(&world, "web", &spec);
     run_pod(&world, node, "web-1");
     let url = "http://127.0.0.1:10249/metrics";
@@ -229,4 +230,14 @@ fn metrics_follow_what_the_proxy_does() {
         );
         at_least(&name, 1.0);
     }
+}
+
+/// Changes are dated in whole seconds, and those dated before the proxy's start are not counted.
+fn wait_for_the_next_second() {
+    let second = || jiff::Timestamp::now().as_second();
+    let started = second();
+    wait::until("the next second", SETTLE_TIME_MAX, || {
+        let now = second();
+        if now > started { Ok(()) } else { Err(now) }
+    });
 }
