@@ -23,6 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         "-Wl,--icf=all".to_owned(),
         "-Wl,-z,pack-relative-relocs".to_owned(),
         "-Wl,--no-eh-frame-hdr".to_owned(),
+        // The profile's `strip` does not reach a package that has a profile of its own.
+        "-Wl,--strip-all".to_owned(),
         format!("-Wl,-T,{}", script.display()),
     ];
     let mut taken = Vec::new();
