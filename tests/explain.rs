@@ -5,10 +5,7 @@ use std::{process::Command, time::Duration};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::lab::{
-    wait,
-    world::{Node, World},
-};
+use crate::lab::{machine::Machine, wait, world::World};
 
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(30);
 const SERVICE: &str = "/api/v1/namespaces/default/services/web";
@@ -67,7 +64,7 @@ fn explain_names_what_is_wrong_until_nothing_is() {
 }
 
 /// Follows one packet until the verdict is as wanted: it arrives, or a cause that contains these words.
-fn followed(node: &Node, args: &[&str], from: &str, to: &str, wanted: Option<&str>) {
+fn followed(node: &Machine, args: &[&str], from: &str, to: &str, wanted: Option<&str>) {
     let what = format!("{from} to {to}: the cause is {wanted:?}");
     wait::until(&what, SETTLE_TIME_MAX, || {
         let question = ["explain", from, to, "-o", "json"];
@@ -88,7 +85,7 @@ fn followed(node: &Node, args: &[&str], from: &str, to: &str, wanted: Option<&st
     });
 }
 
-fn run_pod(world: &World, name: &str, node: &Node) {
+fn run_pod(world: &World, name: &str, node: &Machine) {
     let container = json!({
         "name": "echo", "command": ["knarr", "echo"],
         "readinessProbe": { "httpGet": { "port": 8080, "path": "/" }, "periodSeconds": 1 },

@@ -12,12 +12,7 @@ use nix::sys::{
 };
 use serde_json::Value;
 
-use crate::lab::{
-    family::Stack,
-    netns::Netns,
-    wait,
-    world::{Layout, World},
-};
+use crate::lab::{family::Stack, machine::Layout, netns::Netns, wait, world::World};
 
 const WAIT_MAX: Duration = Duration::from_secs(30);
 

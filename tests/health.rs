@@ -4,11 +4,7 @@ use std::{process::Command, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::lab::{
-    netns::Netns,
-    wait,
-    world::{Node, World},
-};
+use crate::lab::{machine::Machine, netns::Netns, wait, world::World};
 
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(30);
 const EVENTS: &str = "/api/v1/namespaces/default/events";
@@ -39,7 +35,7 @@ fn until_status(from: &Netns, url: &str, wanted: u16) -> (String, String) {
     })
 }
 
-fn run_pod(world: &World, node: &Node, name: &str) {
+fn run_pod(world: &World, node: &Machine, name: &str) {
     let container = json!({ "name": "echo", "command": ["knarr", "echo"] });
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -89,7 +85,7 @@ fn a_health_check_node_port_answers_as_kube_proxy_does() {
     });
     serve(&world, "web", &spec);
     run_pod(&world, first, "web-1");
-    let url = |node: &Node| format!("http://{}:31000/any/path", node.ip);
+    let url = |node: &Machine| format!("http://{}:31000/any/path", node.ip);
     let (head, body) = until_status(&world.client, &url(first), 200);
     for line in [
         "content-type: application/json",

@@ -238,7 +238,7 @@ fn older_clients_speak_spdy(world: &World) {
 fn kube_rs_forwards_over_channels(kubeconfig: &Path, world: &World) {
     let kubeconfig = kubeconfig.to_owned();
     world.nodes[0].netns.run(move || {
-        crate::lab::world::with_client(&kubeconfig, async |client| {
+        crate::lab::client::with_client(&kubeconfig, async |client| {
             let pods = Api::<Pod>::namespaced(client.clone(), "default");
             let mut forwarder = pods.portforward("echo", &[7000]).await.expect("a port");
             let mut stream = forwarder.take_stream(7000).expect("its stream");

@@ -6,9 +6,10 @@ use nix::sys::signal::Signal;
 
 use crate::lab::{
     family::{Family, Stack},
+    machine::Layout,
     probe::{self, Outcome, Protocol},
     wait,
-    world::{Layout, World},
+    world::World,
 };
 
 const READY_TIME_MAX: Duration = Duration::from_secs(30);

@@ -76,7 +76,7 @@ pub(crate) async fn send(client: &kube::Client, method: &str, path: &str, object
 }
 
 pub(crate) async fn client(kubeconfig: &Path) -> kube::Client {
-    crate::lab::world::client(kubeconfig).await
+    crate::lab::client::client(kubeconfig).await
 }
 
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {

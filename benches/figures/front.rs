@@ -11,9 +11,10 @@ use std::{
 use crate::{
     Row,
     lab::{
+        machine::{Machine, terminate},
         outage::is_answered,
         wait,
-        world::{Node, World, terminate},
+        world::World,
     },
 };
 
@@ -241,7 +242,7 @@ struct Peers {
 }
 
 impl Peers {
-    fn start(front: &Node, node_ip: &str, tools: &Path) -> Self {
+    fn start(front: &Machine, node_ip: &str, tools: &Path) -> Self {
         let dir = front.data_dir();
         let libraries = tools.join("lib/x86_64-linux-gnu");
         let start = |program: &str, config: &str, args: &[&str]| {

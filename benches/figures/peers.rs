@@ -19,7 +19,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use crate::lab::world::terminate;
+use crate::lab::machine::terminate;
 
 /// Writes a second into a file that has its size, each with a flush, as a log that is used again does.
 pub(crate) fn flushes_a_second(directory: &Path, bytes: usize, time: Duration) -> f64 {

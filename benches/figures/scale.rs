@@ -131,7 +131,7 @@ async fn is_ready(kubeconfig: &Path) -> bool {
     let request = http::Request::get("/readyz")
         .body(kube::client::Body::empty())
         .expect("a request");
-    let client = crate::lab::world::client(kubeconfig).await;
+    let client = crate::lab::client::client(kubeconfig).await;
     let answer = client.send(request).await;
     answer.is_ok_and(|answer| answer.status().is_success())
 }

@@ -88,6 +88,6 @@ fn start(runtime: &tokio::runtime::Runtime, data: &Path) -> Duration {
         );
     });
     let elapsed = began.elapsed();
-    crate::lab::world::terminate(&mut server);
+    crate::lab::machine::terminate(&mut server);
     elapsed
 }

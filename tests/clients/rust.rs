@@ -12,7 +12,7 @@ use kube::{
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::lab::world::{self, World};
+use crate::lab::{client, world::World};
 
 const WAIT_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -26,7 +26,7 @@ fn kube_rs_works() {
             .build()
             .expect("a runtime");
         runtime.block_on(async {
-            let client = world::client(&kubeconfig).await;
+            let client = client::client(&kubeconfig).await;
             tokio::time::timeout(WAIT_TIME_MAX, use_pods(client.clone()))
                 .await
                 .expect("pods in time");

@@ -130,7 +130,7 @@ fn forwards(world: &World, target: &str, port: &str) {
             "{target}: {output:?}"
         );
     }
-    crate::lab::world::terminate(&mut session);
+    crate::lab::machine::terminate(&mut session);
 }
 
 fn follows_a_log(world: &World) {
@@ -153,5 +153,5 @@ fn follows_a_log(world: &World) {
     let line = "(echo three; sleep 1) | timeout 10 kubectl attach -i parrot";
     world.nodes[0].netns.output(shell(world, line));
     wait_for("heard three");
-    crate::lab::world::terminate(&mut session);
+    crate::lab::machine::terminate(&mut session);
 }

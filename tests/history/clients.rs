@@ -13,7 +13,7 @@ use super::{
     Shared,
     record::{Action, Attempt, Found, History, Outcome, Read, Revision, State, Value, View},
 };
-use crate::lab::world;
+use crate::lab::client;
 
 pub(super) const OBJECTS: &str = "/api/v1/namespaces/default/configmaps";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
@@ -48,7 +48,7 @@ impl Client {
     pub(super) async fn new(target: &Target, seed: u64) -> Self {
         Client {
             shared: target.shared.clone(),
-            kube: world::client(&target.kubeconfig).await,
+            kube: client::client(&target.kubeconfig).await,
             random: StdRng::seed_from_u64(seed),
             seen: BTreeMap::new(),
             history: History::default(),

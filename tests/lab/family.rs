@@ -58,6 +58,29 @@ impl Family {
         }
     }
 
+    /// The address of a machine or range of the lab, as `ip` reads it.
+    pub(crate) fn text(self, address: &str) -> String {
+        self.address(address.parse().expect("an address"))
+            .to_string()
+    }
+
+    /// The same with the length of the lab's prefixes.
+    pub(crate) fn net_text(self, address: &str) -> String {
+        let prefix = match self {
+            Self::V4 => 24,
+            Self::V6 => 120,
+        };
+        format!("{}/{prefix}", self.text(address))
+    }
+
+    /// `ip -4` or `ip -6`.
+    pub(crate) fn ip(self) -> &'static str {
+        match self {
+            Self::V4 => "ip -4",
+            Self::V6 => "ip -6",
+        }
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::V4 => "IPv4",
