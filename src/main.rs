@@ -9,6 +9,7 @@ mod exit;
 mod front;
 mod host;
 mod join;
+mod joined;
 mod parts;
 mod ranges;
 mod rundir;

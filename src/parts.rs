@@ -29,6 +29,8 @@ const CLUSTER_DOMAIN: &str = "cluster.local";
 /// The kubelet's port.
 const AGENT_PORT: u16 = 10250;
 const CONNECTION_BACKLOG: u32 = 4096;
+/// Time for the parts to put down what they hold.
+const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// An API server that is open but does not answer yet.
 pub(crate) struct Api {
@@ -175,19 +177,13 @@ impl Api {
 }
 
 /// The running parts of this process.
+#[derive(Default)]
 pub(crate) struct Parts {
     running: JoinSet<(&'static str, Result<()>)>,
     stop: CancellationToken,
 }
 
 impl Parts {
-    pub(crate) fn new(stop: CancellationToken) -> Self {
-        Parts {
-            running: JoinSet::new(),
-            stop,
-        }
-    }
-
     /// The API server and its controllers.
     pub(crate) fn start_api(&mut self, api: Api) {
         let Api { server, listener } = api;
@@ -261,8 +257,22 @@ impl Parts {
             .spawn(async move { (name, part.await.map_err(Into::into)) });
     }
 
-    /// Waits until a part ends by itself, which none should.
-    pub(crate) async fn failure(&mut self) -> anyhow::Error {
+    /// Runs until `shutdown`, or until a part ends by itself, and stops what still runs.
+    pub(crate) async fn run(mut self, shutdown: &CancellationToken) -> Result<()> {
+        let outcome = self.until(shutdown).await;
+        self.stop().await;
+        outcome
+    }
+
+    /// Waits for `shutdown`, or for a part to end by itself, which none should.
+    pub(crate) async fn until(&mut self, shutdown: &CancellationToken) -> Result<()> {
+        tokio::select! {
+            failed = self.failure() => Err(failed),
+            () = shutdown.cancelled() => Ok(()),
+        }
+    }
+
+    async fn failure(&mut self) -> anyhow::Error {
         match self.running.join_next().await {
             Some(Ok((name, Err(error)))) => error.context(format!("the {name} failed")),
             Some(Ok((name, Ok(())))) => anyhow!("the {name} ended"),
@@ -271,8 +281,8 @@ impl Parts {
         }
     }
 
-    /// Tells every part to stop and waits for those that do within the limit.
-    pub(crate) async fn stop(mut self, limit: Duration) {
+    /// Tells every part to stop and waits for those that do in time.
+    pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         let all_ended = async {
             while let Some(ended) = self.running.join_next().await {
@@ -281,8 +291,11 @@ impl Parts {
                 }
             }
         };
-        if tokio::time::timeout(limit, all_ended).await.is_err() {
-            tracing::warn!("not every part stopped within {limit:?}");
+        if tokio::time::timeout(STOP_TIME_MAX, all_ended)
+            .await
+            .is_err()
+        {
+            tracing::warn!("not every part stopped within {STOP_TIME_MAX:?}");
         }
     }
 }

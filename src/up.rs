@@ -18,9 +18,6 @@ use crate::{
     verbs::apply::{self, read_all},
 };
 
-/// Time for the parts to put down what they hold before the host is restored under them.
-const STOP_TIME_MAX: Duration = Duration::from_secs(10);
-
 pub(crate) async fn run(
     args: cli::Up,
     settings: Settings,
@@ -37,7 +34,7 @@ pub(crate) async fn run(
     let node_ips = parts::node_ips(&settings).await?;
     let credentials = api.credentials_of_node(&settings, &node_ips)?;
 
-    let mut parts = Parts::new(CancellationToken::new());
+    let mut parts = Parts::default();
     parts.start_node(
         api.client_of_node(&settings.node_name),
         &settings,
@@ -46,21 +43,14 @@ pub(crate) async fn run(
     );
     parts.start_api(api);
     let outcome = tokio::select! {
-        failed = parts.failure() => Err(failed),
-        () = shutdown.cancelled() => Ok(()),
-        outcome = serve_user(&admin, &items, Duration::from_secs(timeout), &settings) => match outcome {
-            Err(error) => Err(error),
-            Ok(()) => tokio::select! {
-                failed = parts.failure() => Err(failed),
-                () = shutdown.cancelled() => Ok(()),
-            },
-        },
+        outcome = parts.until(&shutdown) => outcome,
+        Err(error) = serve_user(&admin, &items, Duration::from_secs(timeout), &settings) => Err(error),
     };
     eprintln!(
         "stopping pods and restoring the host; data stays in {}",
         settings.data_dir.display()
     );
-    parts.stop(STOP_TIME_MAX).await;
+    parts.stop().await;
     outcome.and(rundir::restore_host(&settings).await)
 }
 

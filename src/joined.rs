@@ -1,0 +1,51 @@
+//! What `knarr agent` and `knarr front` begin with: a run directory held, and a machine that the server knows.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use kube::Client;
+
+use crate::{
+    cli,
+    join::{self, Credentials, Newcomer, Part},
+    parts,
+    rundir::{self, Held},
+    settings::Settings,
+};
+
+/// A machine that has joined.
+pub(crate) struct Joined {
+    pub(crate) client: Client,
+    pub(crate) credentials: Credentials,
+    pub(crate) ips: Vec<IpAddr>,
+    /// For as long as the parts run.
+    pub(crate) held: Held,
+}
+
+/// Joins as `part`; the credentials are kept below the data directory in `folder`.
+pub(crate) async fn join(
+    args: &cli::Join,
+    settings: &Settings,
+    part: Part,
+    folder: &str,
+) -> Result<Joined> {
+    let cli::Join { server, token } = args;
+    rundir::require_root()?;
+    let held = rundir::hold(settings)?;
+    let ips = parts::node_ips(settings).await?;
+    let newcomer = Newcomer {
+        part,
+        name: &settings.node_name,
+        ips: &ips,
+    };
+    let dir = settings.data_dir.join(folder);
+    let credentials = join::credentials(&dir, server, token, newcomer).await?;
+    let client = join::client(server, &credentials)?;
+    tracing::info!("{folder} {} joined {server}", settings.node_name);
+    Ok(Joined {
+        client,
+        credentials,
+        ips,
+        held,
+    })
+}
