@@ -10,18 +10,17 @@ use serde::de::DeserializeOwned;
 
 use crate::document::Document;
 
-/// Lists and watches a kind, in one namespace or in all; takes up again, later and later, what is interrupted.
+/// Lists and watches a kind, in one namespace or in all; says what interrupts it, and takes it up again, later and later.
 pub fn watch<K>(
     client: Client,
     namespace: Option<&str>,
     config: watcher::Config,
-) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + Unpin + use<K>
+) -> impl Stream<Item = watcher::Event<K>> + Send + Unpin + use<K>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Send + 'static,
 {
     let resource = ApiResource::erase::<K>(&());
-    documents(client, &resource, namespace, config)
-        .filter_map(|event| future::ready(event.map(typed).transpose()))
+    documents(client, &resource, namespace, config).filter_map(|event| future::ready(typed(event)))
 }
 
 /// One stream type for all kinds: what drives it is large.
@@ -30,12 +29,20 @@ fn documents(
     resource: &ApiResource,
     namespace: Option<&str>,
     config: watcher::Config,
-) -> BoxStream<'static, watcher::Result<watcher::Event<Document>>> {
+) -> BoxStream<'static, watcher::Event<Document>> {
+    let plural = resource.plural.clone();
     let api: Api<Document> = match namespace {
         Some(namespace) => Api::namespaced_with(client, namespace, resource),
         None => Api::all_with(client, resource),
     };
-    watcher(api, config).default_backoff().boxed()
+    let heard = watcher(api, config)
+        .default_backoff()
+        .filter_map(move |event| {
+            let event = event
+                .inspect_err(|error| tracing::warn!("the watch of {plural} failed: {error:#}"));
+            future::ready(event.ok())
+        });
+    heard.boxed()
 }
 
 /// The event, unless its object is not what the kind's objects are: one such object must not keep the others away.

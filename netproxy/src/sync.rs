@@ -251,43 +251,26 @@ impl Proxy {
     }
 }
 
-/// Everything the API says from now on; a watch that fails is taken up again, later and later.
+/// Everything the API says from now on.
 fn events(client: &Client) -> impl Stream<Item = Event> + Send + use<> {
     let all = watcher::Config::default;
-    let services = watch_kind(client.clone(), None, all());
-    let slices = watch_kind(client.clone(), None, all());
-    let namespaces = watch_kind(client.clone(), None, all());
-    let nodes = watch_kind(client.clone(), None, all());
     let settings = all().fields("metadata.name=knarr");
     let settings = watch_kind(client.clone(), Some("kube-system"), settings);
-    let heard = |kind: &'static str| {
-        move |error: &watcher::Error| tracing::warn!("the watch of {kind} failed: {error:#}")
-    };
     stream::select_all([
-        good(services, heard("Services"))
+        watch_kind(client.clone(), None, all())
             .map(Event::Service)
             .boxed(),
-        good(slices, heard("EndpointSlices"))
+        watch_kind(client.clone(), None, all())
             .map(Event::Slice)
             .boxed(),
-        good(namespaces, heard("Namespaces"))
+        watch_kind(client.clone(), None, all())
             .map(Event::Namespace)
             .boxed(),
-        good(nodes, heard("Nodes")).map(Event::Node).boxed(),
-        good(settings, heard("settings"))
-            .map(Event::Settings)
+        watch_kind(client.clone(), None, all())
+            .map(Event::Node)
             .boxed(),
+        settings.map(Event::Settings).boxed(),
     ])
-}
-
-pub(crate) fn good<T>(
-    stream: impl Stream<Item = watcher::Result<T>>,
-    complain: impl Fn(&watcher::Error),
-) -> impl Stream<Item = T> {
-    stream.filter_map(move |event| {
-        let event = event.inspect_err(&complain).ok();
-        async move { event }
-    })
 }
 
 /// Follows the API until shutdown; packets stay as they are then.

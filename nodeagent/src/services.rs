@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::TryStreamExt;
+use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Service;
 use kube::Client;
 use kube::runtime::watcher;
@@ -57,24 +57,21 @@ impl Services {
 
     /// Follows the API until it is dropped.
     pub(crate) async fn follow(&self, client: Client) {
-        let stream = knarr_client::watch::<Service>(client, None, watcher::Config::default());
-        futures_util::pin_mut!(stream);
+        let mut events = knarr_client::watch::<Service>(client, None, watcher::Config::default());
         let mut listed = BTreeMap::new();
-        loop {
-            match stream.try_next().await {
-                Ok(Some(watcher::Event::Init)) => listed = BTreeMap::new(),
-                Ok(Some(watcher::Event::InitApply(service))) => listed.extend(entry(&service)),
-                Ok(Some(watcher::Event::InitDone)) => *self.lock() = std::mem::take(&mut listed),
-                Ok(Some(watcher::Event::Apply(service))) => {
+        while let Some(event) = events.next().await {
+            match event {
+                watcher::Event::Init => listed = BTreeMap::new(),
+                watcher::Event::InitApply(service) => listed.extend(entry(&service)),
+                watcher::Event::InitDone => *self.lock() = std::mem::take(&mut listed),
+                watcher::Event::Apply(service) => {
                     let mut known = self.lock();
                     key_of(&service).and_then(|key| known.remove(&key));
                     known.extend(entry(&service));
                 }
-                Ok(Some(watcher::Event::Delete(service))) => {
+                watcher::Event::Delete(service) => {
                     key_of(&service).and_then(|key| self.lock().remove(&key));
                 }
-                Ok(None) => return,
-                Err(error) => tracing::debug!(%error, "watching Services"),
             }
         }
     }

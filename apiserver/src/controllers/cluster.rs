@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
 };
@@ -195,21 +195,16 @@ fn reflect<K: Object>(
 
 async fn fill<K: Object>(
     store: &Store<K>,
-    events: impl futures_util::Stream<Item = Result<watcher::Event<K>, watcher::Error>>,
+    mut events: impl Stream<Item = watcher::Event<K>> + Unpin,
 ) {
-    let kind = K::kind(&());
-    let events = events.inspect_err(|error| tracing::warn!(%kind, %error, "watch interrupted"));
-    let mut events = std::pin::pin!(events);
     let mut listing = Vec::new();
     while let Some(event) = events.next().await {
         match event {
-            Ok(watcher::Event::Init) => listing.clear(),
-            Ok(watcher::Event::InitApply(object)) => listing.push(object),
-            Ok(watcher::Event::InitDone) => store.replaced(std::mem::take(&mut listing)),
-            Ok(watcher::Event::Apply(object)) => store.applied(object),
-            Ok(watcher::Event::Delete(object)) => store.deleted(&object),
-            // The watcher itself starts again, after a delay.
-            Err(_) => {}
+            watcher::Event::Init => listing.clear(),
+            watcher::Event::InitApply(object) => listing.push(object),
+            watcher::Event::InitDone => store.replaced(std::mem::take(&mut listing)),
+            watcher::Event::Apply(object) => store.applied(object),
+            watcher::Event::Delete(object) => store.deleted(&object),
         }
     }
 }

@@ -41,14 +41,11 @@ pub(crate) async fn run(client: Client, present: watch::Sender<bool>, shutdown: 
             }
         };
         match event {
-            Some(Ok(watcher::Event::Apply(lease) | watcher::Event::InitApply(lease))) => {
+            Some(watcher::Event::Apply(lease) | watcher::Event::InitApply(lease)) => {
                 heard = read(&lease);
             }
             // A Lease that is gone may be written again by the front that held it.
-            Some(Ok(
-                watcher::Event::Delete(_) | watcher::Event::Init | watcher::Event::InitDone,
-            )) => {}
-            Some(Err(error)) => tracing::debug!("the watch of the fronts' Lease failed: {error:#}"),
+            Some(watcher::Event::Delete(_) | watcher::Event::Init | watcher::Event::InitDone) => {}
             None => return,
         }
         tell(&present, &heard);

@@ -12,10 +12,7 @@ use knarr_netproxy_plan::{FrontNode, FrontSnapshot, ServiceKey};
 use kube::{Client, runtime::watcher};
 
 use super::health::Surroundings;
-use crate::{
-    store::{Shelf, key, read_slice, trim},
-    sync::good,
-};
+use crate::store::{Shelf, key, read_slice, trim};
 
 /// One thing that a watch said.
 #[expect(
@@ -29,23 +26,15 @@ pub(super) enum Event {
     Node(watcher::Event<Node>),
 }
 
-/// Everything the API says from now on; a watch that fails is taken up again, later and later.
+/// Everything the API says from now on.
 pub(super) fn events(client: &Client) -> impl Stream<Item = Event> + Send + use<> {
     let all = watcher::Config::default;
-    let services = watch(client.clone(), None, all());
-    let slices = watch(client.clone(), None, all());
-    let nodes = watch(client.clone(), None, all());
-    let heard = |kind: &'static str| {
-        move |error: &watcher::Error| tracing::warn!("the watch of {kind} failed: {error:#}")
-    };
     stream::select_all([
-        good(services, heard("Services"))
+        watch(client.clone(), None, all())
             .map(Event::Service)
             .boxed(),
-        good(slices, heard("EndpointSlices"))
-            .map(Event::Slice)
-            .boxed(),
-        good(nodes, heard("Nodes")).map(Event::Node).boxed(),
+        watch(client.clone(), None, all()).map(Event::Slice).boxed(),
+        watch(client.clone(), None, all()).map(Event::Node).boxed(),
     ])
 }
 

@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use futures_util::TryStreamExt;
+use futures_util::StreamExt;
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use k8s_openapi::api::core::v1::ConfigMap;
 use knarr_client::Api;
 use kube::Client;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use tokio::sync::watch;
 
 use crate::host::Cluster;
@@ -30,21 +30,17 @@ pub(super) async fn read(client: &Client) -> Cluster {
 /// Follows the settings until dropped.
 pub(super) async fn follow(client: Client, sender: watch::Sender<Cluster>) {
     let only = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
-    let stream = knarr_client::watch::<ConfigMap>(client, Some(NAMESPACE), only).applied_objects();
-    futures_util::pin_mut!(stream);
-    loop {
-        match stream.try_next().await {
-            Ok(Some(found)) => {
-                let new = settings(&found);
-                sender.send_if_modified(|known| {
-                    let changed = *known != new;
-                    *known = new;
-                    changed
-                });
-            }
-            Ok(None) => return,
-            Err(error) => tracing::debug!(%error, "watching the cluster's settings"),
-        }
+    let mut events = knarr_client::watch::<ConfigMap>(client, Some(NAMESPACE), only);
+    while let Some(event) = events.next().await {
+        let (watcher::Event::Apply(found) | watcher::Event::InitApply(found)) = event else {
+            continue;
+        };
+        let new = settings(&found);
+        sender.send_if_modified(|known| {
+            let changed = *known != new;
+            *known = new;
+            changed
+        });
     }
 }
 

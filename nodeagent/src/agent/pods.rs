@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
+use futures_util::StreamExt;
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use knarr_client::Api;
@@ -61,29 +61,26 @@ fn retraction(uid: Option<&str>) -> Value {
 /// Follows the pods until dropped.
 pub(super) async fn follow(host: Arc<Host>) {
     let own = watcher::Config::default().fields(&format!("spec.nodeName={}", host.node_name));
-    let stream = knarr_client::watch::<Pod>(host.client.clone(), None, own);
-    futures_util::pin_mut!(stream);
+    let mut events = knarr_client::watch::<Pod>(host.client.clone(), None, own);
     let mut workers = Workers {
         host,
         mailboxes: BTreeMap::new(),
     };
     let mut listed = BTreeSet::new();
-    loop {
-        match stream.try_next().await {
-            Ok(Some(watcher::Event::Init)) => listed.clear(),
-            Ok(Some(watcher::Event::InitApply(pod))) => {
+    while let Some(event) = events.next().await {
+        match event {
+            watcher::Event::Init => listed.clear(),
+            watcher::Event::InitApply(pod) => {
                 listed.extend(pod.metadata.uid.clone());
                 workers.apply(pod);
             }
-            Ok(Some(watcher::Event::InitDone)) => workers.keep_only(&listed),
-            Ok(Some(watcher::Event::Apply(pod))) => workers.apply(pod),
-            Ok(Some(watcher::Event::Delete(pod))) => {
+            watcher::Event::InitDone => workers.keep_only(&listed),
+            watcher::Event::Apply(pod) => workers.apply(pod),
+            watcher::Event::Delete(pod) => {
                 if let Some(uid) = pod.metadata.uid {
                     workers.gone(&uid);
                 }
             }
-            Ok(None) => return,
-            Err(error) => tracing::warn!(%error, "watching pods"),
         }
     }
 }

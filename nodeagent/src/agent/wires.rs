@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
+use futures_util::StreamExt;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
@@ -128,18 +128,9 @@ pub(super) async fn follow_peers(
     own_name: String,
     sender: watch::Sender<Vec<Peer>>,
 ) {
-    let stream = knarr_client::watch::<Node>(client, None, watcher::Config::default());
-    futures_util::pin_mut!(stream);
+    let mut events = knarr_client::watch::<Node>(client, None, watcher::Config::default());
     let mut listed = Vec::new();
-    loop {
-        let event = match stream.try_next().await {
-            Ok(Some(event)) => event,
-            Ok(None) => return,
-            Err(error) => {
-                tracing::debug!(%error, "watching nodes");
-                continue;
-            }
-        };
+    while let Some(event) = events.next().await {
         match event {
             watcher::Event::Init => listed = Vec::new(),
             watcher::Event::InitApply(node) => listed.extend(peer(&node, &own_name)),
