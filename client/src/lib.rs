@@ -4,6 +4,7 @@
 //! once, and not once for each form in which its bytes arrive and each stream that carries them.
 
 mod api;
+mod certificates;
 mod document;
 mod watch;
 
@@ -11,7 +12,7 @@ use kube::{Client, Error};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use self::{api::Api, watch::watch};
+pub use self::{api::Api, certificates::AnyCertificate, watch::watch};
 
 /// Sends a request and reads the object in the answer.
 ///

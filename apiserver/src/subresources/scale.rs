@@ -7,7 +7,7 @@ use knarr_api::{
         scale::{self, SCALE},
     },
     meta,
-    status::{Details, Status},
+    status::Status,
 };
 use serde_json::Value;
 
@@ -77,13 +77,7 @@ impl Change {
             }
             _ => return Ok(scale),
         };
-        let status = Status::invalid_kind("Scale.autoscaling", name, &[error]);
-        let details = status.details.clone().unwrap_or_default();
-        Err(status.with_details(Details {
-            group: "autoscaling".into(),
-            kind: "Scale".into(),
-            ..details
-        }))
+        Err(Status::invalid_kind("Scale.autoscaling", name, &[error]))
     }
 }
 
