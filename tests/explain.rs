@@ -11,10 +11,10 @@ const SETTLE_TIME_MAX: Duration = Duration::from_secs(30);
 const SERVICE: &str = "/api/v1/namespaces/default/services/web";
 
 /// Asks until the verdict is as wanted: nothing wrong, or a cause that contains these words.
-fn explained(world: &World, wanted: Option<&str>) {
-    let what = format!("the cause is {wanted:?}");
+fn explained(node: &Machine, question: &[&str], wanted: Option<&str>) {
+    let what = format!("{question:?}: the cause is {wanted:?}");
     wait::until(&what, SETTLE_TIME_MAX, || {
-        let output = world.nodes[0].try_knarr(&["explain", "svc/web", "-o", "json"]);
+        let output = node.try_knarr(&[&["explain", "-o", "json"], question].concat());
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         let told: Value = serde_json::from_slice(&output.stdout).map_err(|_| stderr)?;
         let cause = told["cause"]["sentence"].as_str();
@@ -46,43 +46,33 @@ fn explain_names_what_is_wrong_until_nothing_is() {
         "spec": { "selector": { "app": "wev" }, "ports": [{ "port": 80, "targetPort": 8081 }] },
     });
     world.post("/api/v1/namespaces/default/services", &service);
-    explained(&world, Some("no pod has the labels app=wev"));
+    explained(
+        &world.nodes[0],
+        &["svc/web"],
+        Some("no pod has the labels app=wev"),
+    );
     world.merge(
         SERVICE,
         &json!({ "spec": { "selector": { "app": "web" } } }),
     );
-    explained(&world, Some(":8081 refuses the connection"));
+    explained(
+        &world.nodes[0],
+        &["svc/web"],
+        Some(":8081 refuses the connection"),
+    );
     let ports = json!([{ "port": 80, "targetPort": "http" }]);
     world.merge(SERVICE, &json!({ "spec": { "ports": ports } }));
-    explained(&world, Some("no pod has a port of that name"));
+    explained(
+        &world.nodes[0],
+        &["svc/web"],
+        Some("no pod has a port of that name"),
+    );
     let ports = json!([{ "port": 80, "targetPort": 8080 }]);
     world.merge(SERVICE, &json!({ "spec": { "ports": ports } }));
-    explained(&world, None);
+    explained(&world.nodes[0], &["svc/web"], None);
     let text = world.nodes[0].knarr(&["explain", "svc/web"]);
     assert!(text.contains("table ip knarr has all"), "{text}");
     assert!(text.ends_with("verdict   default/web routes\n"), "{text}");
-}
-
-/// Follows one packet until the verdict is as wanted: it arrives, or a cause that contains these words.
-fn followed(node: &Machine, args: &[&str], from: &str, to: &str, wanted: Option<&str>) {
-    let what = format!("{from} to {to}: the cause is {wanted:?}");
-    wait::until(&what, SETTLE_TIME_MAX, || {
-        let question = ["explain", from, to, "-o", "json"];
-        let output = node.try_knarr(&[&question, args].concat());
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        let told: Value = serde_json::from_slice(&output.stdout).map_err(|_| stderr)?;
-        let cause = told["cause"]["sentence"].as_str();
-        let as_wanted = match (wanted, cause) {
-            (None, None) => told["routes"] == true && output.status.success(),
-            (Some(words), Some(cause)) => cause.contains(words) && output.status.code() == Some(1),
-            (None, Some(_)) | (Some(_), None) => false,
-        };
-        if as_wanted {
-            Ok(())
-        } else {
-            Err(told.to_string())
-        }
-    });
 }
 
 fn run_pod(world: &World, name: &str, node: &Machine) {
@@ -117,7 +107,7 @@ fn a_packet_is_followed_from_its_sender_to_what_is_in_its_way() {
     world.post("/api/v1/namespaces/default/services", &service);
     let here = format!("node/{}", node.netns.name);
     let node_port = format!("http://{}:30071", node.ip);
-    let follow = |from: &str, to: &str, wanted| followed(node, &[], from, to, wanted);
+    let follow = |from: &str, to: &str, wanted| explained(node, &[from, to], wanted);
     follow(
         "pod/shop",
         "http://web",
@@ -160,7 +150,7 @@ fn a_packet_is_followed_from_its_sender_to_what_is_in_its_way() {
     assert!(node.netns.output(gate).status.success());
     let wall = Some("chain gate of table inet wall drops all that passes");
     follow("pod/shop", "http://web", wall);
-    explained(&world, wall);
+    explained(&world.nodes[0], &["svc/web"], wall);
     node.netns.sh("nft delete table inet wall");
     follow("pod/shop", "http://web", None);
 }
@@ -178,14 +168,14 @@ fn a_rule_edited_by_hand_on_a_node_without_proxy_is_found() {
     });
     world.post("/api/v1/namespaces/default/services", &service);
     let kubeconfig = world.kubeconfig_for_others();
-    let args = ["--kubeconfig", &kubeconfig];
     let here = format!("node/{}", world.nodes[1].netns.name);
-    followed(&world.nodes[1], &args, &here, "http://10.0.128.71", None);
+    let question = [&here, "http://10.0.128.71", "--kubeconfig", &kubeconfig];
+    explained(&world.nodes[1], &question, None);
     world.nodes[1].stop(Signal::SIGKILL);
     let netns = &world.nodes[1].netns;
     netns.sh("nft insert rule ip knarr services ip daddr 10.0.128.71 drop");
     let edited = Some("is dropped, and should be answered by");
-    followed(&world.nodes[1], &args, &here, "http://10.0.128.71", edited);
+    explained(&world.nodes[1], &question, edited);
     world.start_agent(1);
-    followed(&world.nodes[1], &args, &here, "http://10.0.128.71", None);
+    explained(&world.nodes[1], &question, None);
 }

@@ -81,14 +81,8 @@ fn check(announcer: usize, fault: fn(&mut World, usize)) {
             false => Err(neighbour),
         }
     });
-    let taken_over = Instant::now();
-    wait::until("the client is answered", READY_TIME_MAX, || {
-        let last = asking.last_answer().filter(|at| *at > taken_over);
-        last.ok_or_else(|| world.logs())
-    });
-    let gap = asking.longest_gap(since).expect("answers before and after");
-    eprintln!("nobody answered for {gap:?}");
-    assert!(gap < TAKEOVER_TIME_MAX, "{gap:?}\n{}", world.logs());
+    asking.wait_for_answer(&world, Instant::now());
+    asking.assert_gap_below(TAKEOVER_TIME_MAX, &world, since);
 }
 
 #[test]

@@ -15,9 +15,12 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
+use super::{wait, world::World};
+
 /// Short, so that a question that is lost hides little of what comes after it.
 const PATIENCE: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(5);
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A client that never stops asking.
 pub(crate) struct Asking {
@@ -48,22 +51,27 @@ impl Asking {
         }
     }
 
-    /// When the last answer came.
-    pub(crate) fn last_answer(&self) -> Option<Instant> {
-        self.answers
-            .lock()
-            .expect("nobody panicked")
-            .last()
-            .copied()
+    /// Waits until an answer comes after `since`.
+    pub(crate) fn wait_for_answer(&self, world: &World, since: Instant) {
+        wait::until("the client is answered", ANSWER_TIME_MAX, || {
+            let answers = self.answers.lock().expect("nobody panicked");
+            match answers.last() {
+                Some(last) if *last > since => Ok(()),
+                _ => Err(world.logs()),
+            }
+        });
     }
 
-    /// The longest time between two answers, the second after `since`; `None` if none came.
-    pub(crate) fn longest_gap(self, since: Instant) -> Option<Duration> {
+    /// Stops; the longest time between two answers, the second after `since`, must be below `max`.
+    pub(crate) fn assert_gap_below(self, max: Duration, world: &World, since: Instant) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the client asked");
         let answers = self.answers.lock().expect("nobody panicked");
         let pairs = answers.windows(2).filter(|pair| pair[1] > since);
-        pairs.map(|pair| pair[1] - pair[0]).max()
+        let gap = pairs.map(|pair| pair[1] - pair[0]).max();
+        let gap = gap.expect("answers before and after");
+        eprintln!("nobody answered for {gap:?}");
+        assert!(gap < max, "{gap:?}\n{}", world.logs());
     }
 }
 
