@@ -9,12 +9,43 @@ pub(crate) mod logs;
 mod manifest;
 pub(crate) mod status;
 
+use anyhow::Result;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+
+use crate::{client, settings::Settings};
+
 /// Where objects of namespaced kinds are looked for.
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct Scope {
     /// Namespace
     #[arg(short, long, default_value = "default")]
     pub(crate) namespace: String,
+}
+
+/// One container of a pod.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Target {
+    /// Name of the pod
+    pod: String,
+    #[command(flatten)]
+    scope: Scope,
+    /// Container, where the pod has several
+    #[arg(short, long)]
+    pub(crate) container: Option<String>,
+}
+
+impl Target {
+    /// The pods of its namespace, and which of them it is.
+    pub(crate) fn pods(&self, settings: &Settings) -> Result<(Api<Pod>, &str)> {
+        let Self {
+            pod,
+            scope,
+            container: _,
+        } = self;
+        let pods = Api::namespaced(client::connect(settings)?, &scope.namespace);
+        Ok((pods, pod.strip_prefix("pod/").unwrap_or(pod)))
+    }
 }
 
 /// `TYPE/NAME` or `TYPE` `NAME…`, as kubectl takes them.

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cgroup::Cgroups;
 use crate::events::Recorder;
-use crate::host::{Host, Parts};
+use crate::host::{Host, Network};
 use crate::node::Description;
 use crate::paths::{self, Paths};
 use crate::pod::sandbox;
@@ -118,7 +118,7 @@ async fn run_parts(client: Client, config: Config) -> Result<(), Error> {
     let services = Services::default();
     let (cluster_sender, cluster) = watch::channel(cluster::read(&client).await);
     let (_pod_cidr_sender, pod_cidrs) = watch::channel(pod_cidrs);
-    let host = Arc::new(Host::new(Parts {
+    let host = Arc::new(Host {
         events: Recorder::start(client.clone(), node_name.clone()),
         client: client.clone(),
         node_name: node_name.clone(),
@@ -129,7 +129,8 @@ async fn run_parts(client: Client, config: Config) -> Result<(), Error> {
         services: services.clone(),
         cluster,
         pod_cidrs,
-    }));
+        network: Network::default(),
+    });
     adopt_links(&host);
     if let Err(error) = pods::retract(&host).await {
         tracing::warn!(%error, "taking back the readiness of pods that are gone");

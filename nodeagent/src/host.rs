@@ -39,10 +39,16 @@ pub(crate) struct Host {
     pub(crate) cluster: watch::Receiver<Cluster>,
     /// The node's pod CIDRs, empty until the API has given them.
     pub(crate) pod_cidrs: watch::Receiver<Vec<IpNet>>,
-    /// Says that the wanted network changed.
-    pub(crate) network_changed: Notify,
+    pub(crate) network: Network,
+}
+
+/// What pods want of the node's network.
+#[derive(Default)]
+pub(crate) struct Network {
+    /// Says that it changed.
+    pub(crate) changed: Notify,
     /// Held while links are made, so that repair and creation do not meet.
-    pub(crate) network_lock: Mutex<()>,
+    pub(crate) lock: Mutex<()>,
     links: Mutex<BTreeMap<String, PodLink>>,
     addresses: Mutex<Addresses>,
 }
@@ -53,52 +59,7 @@ struct Addresses {
     last: BTreeMap<IpNet, IpAddr>,
 }
 
-/// Everything a [`Host`] is made of beside its locks.
-pub(crate) struct Parts {
-    pub(crate) client: Client,
-    pub(crate) node_name: String,
-    pub(crate) node_ips: Vec<IpAddr>,
-    pub(crate) paths: Paths,
-    pub(crate) cgroups: Cgroups,
-    pub(crate) capacity: Capacity,
-    pub(crate) services: Services,
-    pub(crate) events: Recorder,
-    pub(crate) cluster: watch::Receiver<Cluster>,
-    pub(crate) pod_cidrs: watch::Receiver<Vec<IpNet>>,
-}
-
 impl Host {
-    pub(crate) fn new(parts: Parts) -> Self {
-        let Parts {
-            client,
-            node_name,
-            node_ips,
-            paths,
-            cgroups,
-            capacity,
-            services,
-            events,
-            cluster,
-            pod_cidrs,
-        } = parts;
-        Self {
-            client,
-            node_name,
-            node_ips,
-            paths,
-            cgroups,
-            capacity,
-            services,
-            events,
-            cluster,
-            pod_cidrs,
-            network_changed: Notify::new(),
-            network_lock: Mutex::new(()),
-            links: Mutex::default(),
-            addresses: Mutex::default(),
-        }
-    }
-
     /// The node's addresses as status and environment show them.
     pub(crate) fn node_ip_texts(&self) -> Vec<String> {
         self.node_ips.iter().map(ToString::to_string).collect()
@@ -106,7 +67,7 @@ impl Host {
 
     /// The pod's addresses: those it has, or fresh ones; none if the pod CIDRs are used up.
     pub(crate) fn addresses_of(&self, uid: &str) -> Option<Vec<IpAddr>> {
-        let mut addresses = lock(&self.addresses);
+        let mut addresses = lock(&self.network.addresses);
         if let Some(own) = addresses.taken.get(uid) {
             return Some(own.clone());
         }
@@ -127,7 +88,7 @@ impl Host {
     /// Notes addresses that a pod was observed to have.
     pub(crate) fn keep_addresses(&self, uid: &str, own: &[IpAddr]) {
         if !own.is_empty() {
-            lock(&self.addresses)
+            lock(&self.network.addresses)
                 .taken
                 .insert(uid.to_owned(), own.to_vec());
         }
@@ -135,22 +96,22 @@ impl Host {
 
     /// Gives a pod's addresses back.
     pub(crate) fn release_addresses(&self, uid: &str) {
-        lock(&self.addresses).taken.remove(uid);
+        lock(&self.network.addresses).taken.remove(uid);
     }
 
     /// Wants a pod's veth from now on.
     pub(crate) fn want_link(&self, uid: &str, link: PodLink) {
-        lock(&self.links).insert(uid.to_owned(), link);
+        lock(&self.network.links).insert(uid.to_owned(), link);
     }
 
     /// Wants a pod's veth no longer.
     pub(crate) fn drop_link(&self, uid: &str) {
-        lock(&self.links).remove(uid);
+        lock(&self.network.links).remove(uid);
     }
 
     /// All veths wanted.
     pub(crate) fn links(&self) -> Vec<PodLink> {
-        lock(&self.links).values().cloned().collect()
+        lock(&self.network.links).values().cloned().collect()
     }
 
     /// How names resolve at this moment.

@@ -4,33 +4,24 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use futures_util::{Sink, SinkExt};
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Status};
-use kube::{
-    Api,
-    api::{AttachParams, TerminalSize},
-};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use kube::api::{AttachParams, TerminalSize};
 use nix::sys::termios::{self, SetArg, Termios};
 use tokio::{
     io::AsyncWriteExt,
     signal::unix::{SignalKind, signal},
 };
 
-use super::Scope;
+use super::Target;
 use crate::{
-    client,
     exit::{Code, Failure},
     settings::Settings,
 };
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Name of the pod
-    pod: String,
     #[command(flatten)]
-    scope: Scope,
-    /// Container, where the pod has several
-    #[arg(short, long)]
-    container: Option<String>,
+    target: Target,
     /// Pass standard input on
     #[arg(short = 'i', long)]
     stdin: bool,
@@ -44,18 +35,14 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, settings: &Settings) -> Result<ExitCode> {
     let Args {
-        pod,
-        scope,
-        container,
+        target,
         stdin,
         tty,
         command,
     } = args;
-    let client = client::connect(settings)?;
-    let name = pod.strip_prefix("pod/").unwrap_or(&pod).to_owned();
-    let pods: Api<Pod> = Api::namespaced(client, &scope.namespace);
+    let (pods, name) = target.pods(settings)?;
     let params = AttachParams {
-        container,
+        container: target.container.clone(),
         stdin,
         stdout: true,
         stderr: !tty,
@@ -63,7 +50,7 @@ pub(crate) async fn run(args: Args, settings: &Settings) -> Result<ExitCode> {
         ..AttachParams::default()
     };
     let mut attached = pods
-        .exec(&name, command, &params)
+        .exec(name, command, &params)
         .await
         .context("cannot start the command")?;
     let raw = if tty { RawTerminal::enter() } else { None };

@@ -158,9 +158,7 @@ fn prepare_status(new: &mut Value, old: &Value) {
 }
 
 fn validate_status(new: &Value, old: &Value) -> Errors {
-    let mut errors = Errors::new();
-    rollout::status_counts(
-        &mut errors,
+    let mut errors = rollout::replica_counts(
         new,
         &[
             "observedGeneration",
@@ -172,15 +170,7 @@ fn validate_status(new: &Value, old: &Value) -> Errors {
             "terminatingReplicas",
             "collisionCount",
         ],
-    );
-    let parts = ["updatedReplicas", "readyReplicas", "availableReplicas"];
-    rollout::no_more_than(&mut errors, new, &parts, "replicas", "status.replicas");
-    let available = ["availableReplicas"];
-    rollout::no_more_than(
-        &mut errors,
-        new,
-        &available,
-        "readyReplicas",
+        &["updatedReplicas", "readyReplicas", "availableReplicas"],
         "readyReplicas",
     );
     rollout::collisions_only_grow(&mut errors, new, old);

@@ -73,9 +73,7 @@ fn prepare_status(new: &mut Value, old: &Value) {
 }
 
 fn validate_status(new: &Value, _old: &Value) -> Errors {
-    let mut errors = Errors::new();
-    rollout::status_counts(
-        &mut errors,
+    rollout::replica_counts(
         new,
         &[
             "replicas",
@@ -85,18 +83,9 @@ fn validate_status(new: &Value, _old: &Value) -> Errors {
             "observedGeneration",
             "terminatingReplicas",
         ],
-    );
-    let parts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
-    rollout::no_more_than(&mut errors, new, &parts, "replicas", "status.replicas");
-    let available = ["availableReplicas"];
-    rollout::no_more_than(
-        &mut errors,
-        new,
-        &available,
+        &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
         "readyReplicas",
-        "readyReplicas",
-    );
-    errors
+    )
 }
 
 fn cells(set: &Value, now_seconds: i64) -> Vec<Value> {

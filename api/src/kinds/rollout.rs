@@ -198,19 +198,17 @@ pub fn status_counts(errors: &mut Errors, object: &Value, fields: &[&str]) {
     checks::counts(errors, &path, walk::at(object, "status"), fields);
 }
 
-/// Counts of `status` that may not exceed another one.
-pub fn no_more_than(
-    errors: &mut Errors,
-    object: &Value,
-    fields: &[&str],
-    other: &str,
-    shown: &str,
-) {
-    let status = walk::at(object, "status");
-    let limit = walk::count(status, other);
-    for field in fields {
+/// The counts of `status`: none is negative, `parts` are at most all replicas, and available ones are at most the ready ones.
+pub fn replica_counts(new: &Value, counts: &[&str], parts: &[&str], shown_ready: &str) -> Errors {
+    let mut errors = Errors::new();
+    status_counts(&mut errors, new, counts);
+    let all = ("replicas", "status.replicas");
+    let within = parts.iter().map(|part| (*part, all));
+    let available = ("availableReplicas", ("readyReplicas", shown_ready));
+    let status = walk::at(new, "status");
+    for (field, (other, shown)) in within.chain([available]) {
         let count = walk::count(status, field);
-        if count > limit {
+        if count > walk::count(status, other) {
             let path = Path::new("status").child(field);
             errors.push(Error::invalid(
                 &path,
@@ -219,6 +217,7 @@ pub fn no_more_than(
             ));
         }
     }
+    errors
 }
 
 /// A count of name collisions only grows.

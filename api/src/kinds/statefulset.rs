@@ -243,9 +243,7 @@ fn prepare_status(new: &mut Value, old: &Value) {
 }
 
 fn validate_status(new: &Value, old: &Value) -> Errors {
-    let mut errors = Errors::new();
-    rollout::status_counts(
-        &mut errors,
+    let mut errors = rollout::replica_counts(
         new,
         &[
             "replicas",
@@ -256,20 +254,12 @@ fn validate_status(new: &Value, old: &Value) -> Errors {
             "observedGeneration",
             "collisionCount",
         ],
-    );
-    let parts = [
-        "readyReplicas",
-        "currentReplicas",
-        "updatedReplicas",
-        "availableReplicas",
-    ];
-    rollout::no_more_than(&mut errors, new, &parts, "replicas", "status.replicas");
-    let available = ["availableReplicas"];
-    rollout::no_more_than(
-        &mut errors,
-        new,
-        &available,
-        "readyReplicas",
+        &[
+            "readyReplicas",
+            "currentReplicas",
+            "updatedReplicas",
+            "availableReplicas",
+        ],
         "status.readyReplicas",
     );
     rollout::collisions_only_grow(&mut errors, new, old);

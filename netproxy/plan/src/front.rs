@@ -26,8 +26,8 @@ use crate::{
     frontend::{
         Affinity, AffinityKey, Announced, Answer, Frontend, FrontendKind, Masquerade, Plan, Policy,
     },
-    key::{Address, Family, FrontendKey, PortKey, Protocol, ServiceKey},
-    service::Facts,
+    key::{Address, Family, FrontendKey, PortKey, ServiceKey},
+    service::{Facts, service_ports},
     settings::Settings,
 };
 
@@ -156,27 +156,15 @@ pub fn plan_front(snapshot: &FrontSnapshot) -> FrontPlan {
         };
         plan.packets.load_balancer_ips.extend(ips.iter().map(owned));
         let joined = join(&Settings::default(), slices.iter().map(AsRef::as_ref));
-        for port in service
-            .spec
-            .iter()
-            .flat_map(|spec| spec.ports.iter().flatten())
-        {
-            let Some(protocol) = Protocol::parse(port.protocol.as_deref()) else {
-                continue;
-            };
-            let name = port.name.clone().unwrap_or_default();
+        for (port_key, port) in service_ports(&facts.key, service) {
             for family in Family::BOTH {
-                let endpoints = joined.get(&(family, name.clone(), protocol));
+                let endpoints = joined.get(&(family, port_key.name.clone(), port_key.protocol));
                 let service_port = ServicePortOf {
                     snapshot,
                     facts: &facts,
                     family,
                     endpoints: endpoints.map_or(&[][..], Vec::as_slice),
-                    key: Arc::new(PortKey {
-                        service: facts.key.clone(),
-                        name: name.clone(),
-                        protocol,
-                    }),
+                    key: port_key.clone(),
                 };
                 let ips = ips.iter().copied().filter(|ip| Family::of(ip) == family);
                 service_port.plan(port, ips, &mut plan);

@@ -37,6 +37,27 @@ pub(crate) struct ServicePlan {
     pub(crate) warnings: BTreeSet<Warning>,
 }
 
+/// The ports of a Service that packets can be sent to.
+pub(crate) fn service_ports<'a>(
+    key: &'a Arc<ServiceKey>,
+    service: &'a core::Service,
+) -> impl Iterator<Item = (Arc<PortKey>, &'a core::ServicePort)> {
+    let ports = service
+        .spec
+        .iter()
+        .flat_map(|spec| spec.ports.iter().flatten());
+    ports.filter_map(|port| {
+        let protocol = Protocol::parse(port.protocol.as_deref())?;
+        let (service, name) = (key.clone(), port.name.clone().unwrap_or_default());
+        let port_key = PortKey {
+            service,
+            name,
+            protocol,
+        };
+        Some((Arc::new(port_key), port))
+    })
+}
+
 /// Plans one Service.
 pub(crate) fn plan_service<'a>(
     settings: &Settings,
@@ -49,23 +70,10 @@ pub(crate) fn plan_service<'a>(
         return plan;
     };
     let joined = join(settings, slices);
-    for port in service
-        .spec
-        .iter()
-        .flat_map(|spec| spec.ports.iter().flatten())
-    {
-        let Some(protocol) = Protocol::parse(port.protocol.as_deref()) else {
-            continue;
-        };
-        let name = port.name.clone().unwrap_or_default();
-        let port_key = Arc::new(PortKey {
-            service: key.clone(),
-            name,
-            protocol,
-        });
+    for (port_key, port) in service_ports(key, service) {
         for family in facts.families() {
             let endpoints = joined
-                .get(&(family, port_key.name.clone(), protocol))
+                .get(&(family, port_key.name.clone(), port_key.protocol))
                 .map_or(&[][..], Vec::as_slice);
             plan_port(
                 settings, &facts, &port_key, port, family, endpoints, &mut plan,

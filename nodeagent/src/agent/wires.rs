@@ -41,7 +41,7 @@ pub(super) async fn keep(host: Arc<Host>, monitor: Monitor, mut peers: watch::Re
         let retry = if failed { RETRY } else { Duration::MAX };
         tokio::select! {
             _ = monitor.changed() => {}
-            () = host.network_changed.notified() => {}
+            () = host.network.changed.notified() => {}
             changed = peers.changed() => if changed.is_err() { return },
             changed = cluster.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(retry) => {}
@@ -52,7 +52,7 @@ pub(super) async fn keep(host: Arc<Host>, monitor: Monitor, mut peers: watch::Re
 
 /// One pass: observe, plan, apply.
 fn sync(host: &Host, peers: &[Peer]) -> Result<Vec<String>, netlink::Error> {
-    let _one_at_a_time = host.network_lock.lock();
+    let _one_at_a_time = host.network.lock.lock();
     let mut socket = Socket::open()?;
     let observed = network::observe::observe(&mut socket)?;
     let desired = desired(host, peers, &observed);

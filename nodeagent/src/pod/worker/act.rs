@@ -131,7 +131,7 @@ impl Worker {
                 record: &record,
                 resolver: &host.resolver(),
                 pod_ips: &pod_ips,
-                network_lock: &host.network_lock,
+                network_lock: &host.network.lock,
             };
             let result = sandbox::make(&order)
                 .map(collect_later)
