@@ -155,6 +155,16 @@ pub(crate) struct Flags {
     )]
     #[serde(default)]
     pub(crate) node_port_addresses: Vec<String>,
+    /// Destinations that see pods' own addresses, besides pods, Services and nodes; all others see the node's [default: none]
+    #[arg(
+        long,
+        global = true,
+        env = "KNARR_NON_MASQUERADE_CIDR",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    #[serde(default)]
+    pub(crate) non_masquerade_cidr: Vec<IpNet>,
     /// Addresses of load balancers: CIDRs or FROM-TO ranges of any IP family [default: a private range that the nodes answer]
     #[arg(
         long,

@@ -226,6 +226,7 @@ impl Parts {
             node_name: settings.node_name.clone(),
             node_port_addresses: settings.node_port_addresses.clone(),
             localhost_node_ports: settings.localhost_node_ports,
+            non_masquerade_cidrs: settings.non_masquerade_cidrs.clone(),
         };
         self.start(
             "nodeagent",

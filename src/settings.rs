@@ -33,6 +33,7 @@ pub(crate) struct Settings {
     pub(crate) node_ports: RangeInclusive<u16>,
     pub(crate) node_port_addresses: NodePortAddresses,
     pub(crate) localhost_node_ports: LocalhostNodePorts,
+    pub(crate) non_masquerade_cidrs: BTreeSet<IpNet>,
     pub(crate) kubeconfig: Option<PathBuf>,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: tracing::Level,
@@ -61,6 +62,7 @@ pub(crate) fn settle(flags: Flags, hostname: &str) -> Result<Settings> {
         service_cidr,
         node_port_range,
         node_port_addresses,
+        non_masquerade_cidr,
         lb_pool,
         kubeconfig,
         log_format,
@@ -99,6 +101,10 @@ pub(crate) fn settle(flags: Flags, hostname: &str) -> Result<Settings> {
         },
         node_port_addresses,
         localhost_node_ports,
+        non_masquerade_cidrs: or(non_masquerade_cidr, file.non_masquerade_cidr)
+            .iter()
+            .map(IpNet::trunc)
+            .collect(),
         kubeconfig: kubeconfig.or(file.kubeconfig),
         log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
         log_level: match log_level.or(file.log_level) {

@@ -22,6 +22,7 @@ mod host;
 mod localhost;
 mod model;
 mod names;
+mod outside;
 mod packets;
 mod pods;
 mod refusals;

@@ -44,8 +44,8 @@ pub(crate) enum Fate {
     Rejected,
     /// Lost without a word.
     Dropped,
-    /// No business of any Service.
-    Untouched,
+    /// No business of any Service: it goes on, bearing that source.
+    Untouched(IpAddr),
 }
 
 /// Which of a Service's addresses a client knocked at.
@@ -98,7 +98,7 @@ impl Cluster {
             before,
         };
         match (self.at(visit), self.node_at(to.ip())) {
-            (Fate::Untouched, Some(next)) if next != visit.node => self.at(Visit {
+            (Fate::Untouched(_), Some(next)) if next != visit.node => self.at(Visit {
                 node: next,
                 ..visit
             }),
@@ -152,7 +152,19 @@ impl Cluster {
         } else if self.service_range.contains(&to) {
             Fate::Dropped
         } else {
-            Fate::Untouched
+            Fate::Untouched(self.seen_at(to, visit))
+        }
+    }
+
+    /// Who a machine thinks that it hears when a packet comes to it as it was sent, or with another destination only.
+    ///
+    /// Pods are known to pods and nodes, and hide behind their node from everybody else.
+    fn seen_at(&self, to: IpAddr, visit: Visit<'_>) -> IpAddr {
+        let knows_pods = self.pod_range.contains(&to) || self.node_at(to).is_some();
+        if self.is_pod_of(visit.node, visit.source) && !knows_pods {
+            self.addresses[visit.node]
+        } else {
+            visit.source
         }
     }
 
@@ -237,7 +249,7 @@ impl Cluster {
             if masquerades || backend.ip() == visit.source {
                 self.addresses[visit.node]
             } else {
-                visit.source
+                self.seen_at(backend.ip(), visit)
             }
         };
         Fate::Answered(

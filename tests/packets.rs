@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     lab::{
         family::{Family, Stack},
+        machine::Outsider,
         probe::{self, Outcome as Probed},
         wait,
         world::World,
@@ -63,6 +64,12 @@ pub(crate) fn run(scenario: &Scenario, stack: Stack) {
         .chain(scenario.rows.iter().map(|row| &row.from));
     let numbers = places.filter_map(|name| name.strip_prefix("node-")?.parse::<usize>().ok());
     let world = World::running_with(stack, numbers.max().unwrap_or(1));
+    let leads_outside = |row: &Row| matches!(&row.outcome, Outcome::Answered { by, .. } if by.contains(&"client".to_owned()));
+    let _client_answers = scenario
+        .rows
+        .iter()
+        .any(leads_outside)
+        .then(|| Outsider::answers(&world.client, "client"));
     for pod in &scenario.pods {
         world.post("/api/v1/namespaces/default/pods", &manifest(pod));
     }
@@ -387,6 +394,7 @@ scenarios! {
     node_port
     not_proxied
     other_proxy
+    outside
     ports_by_name
     same_number
     sctp

@@ -310,6 +310,10 @@ fn settings(node: &str, zone: Option<&str>, stack: Stack) -> Settings {
             _ => ranges("10.42.1.0/24", "fd64::10.42.1.0/120"),
         },
         service_cidrs: ranges("10.0.128.0/17", "fd64::10.0.128.0/113"),
+        peers: NODES
+            .iter()
+            .flat_map(|(_, ip)| families().map(|family| family.address(ip.parse().expect("an IP"))))
+            .collect(),
         ..Settings::default()
     }
 }

@@ -28,6 +28,7 @@ mod walls;
 
 use std::{collections::BTreeSet, io, sync::Arc};
 
+use ipnet::IpNet;
 use kube::Client;
 use tokio::{
     sync::{Notify, watch},
@@ -48,6 +49,8 @@ pub struct Config {
     pub node_port_addresses: NodePortAddresses,
     /// Whether they answer on localhost too.
     pub localhost_node_ports: LocalhostNodePorts,
+    /// Where pods are seen under their own addresses, besides the cluster itself.
+    pub non_masquerade_cidrs: BTreeSet<IpNet>,
 }
 
 /// Whether node ports answer on 127.0.0.1 and ::1.
@@ -83,7 +86,7 @@ pub enum Error {
 /// When the kernel lacks what it takes.
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let node_name = config.node_name.clone();
-    let store = store::Store::new(config.node_name, config.node_port_addresses);
+    let store = store::Store::new(&config);
     let zone = dns::shared("cluster.local");
     let (resident, sockets) = dns::resident::Resident::new(zone.clone());
     let proxy = sync::Proxy::new(store, nftables::Nftables::open()?, resident);

@@ -1,6 +1,7 @@
 //! The whole proxy against an API of canned answers, in a network namespace of its own.
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -137,6 +138,7 @@ fn with_proxy<F: Future<Output = ()>>(test: impl FnOnce(Api, CancellationToken) 
                 node_name: "node-1".to_owned(),
                 node_port_addresses: NodePortAddresses::Primary,
                 localhost_node_ports: LocalhostNodePorts::LeftAlone,
+                non_masquerade_cidrs: BTreeSet::new(),
             };
             let proxy = crate::run(api.client(), config, shutdown.clone());
             let test = test(api, shutdown.clone());
@@ -210,6 +212,7 @@ fn a_restart_adopts_and_teardown_removes_only_our_tables() {
             node_name: "node-1".to_owned(),
             node_port_addresses: NodePortAddresses::Primary,
             localhost_node_ports: LocalhostNodePorts::LeftAlone,
+            non_masquerade_cidrs: BTreeSet::new(),
         };
         let stop = CancellationToken::new();
         let again = crate::run(second.client(), config, stop.clone());

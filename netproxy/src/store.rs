@@ -24,7 +24,7 @@ use knarr_netproxy_plan::{
 };
 use kube::runtime::watcher;
 
-use crate::metrics::Heard;
+use crate::{Config, metrics::Heard};
 
 /// The label that ties a slice to its Service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -111,6 +111,7 @@ impl<K: Ord + Clone, V> Shelf<K, V> {
 pub(crate) struct Store {
     node_name: String,
     node_port_addresses: NodePortAddresses,
+    non_masquerade_cidrs: BTreeSet<IpNet>,
     services: Shelf<ServiceKey, Arc<Service>>,
     slices: Shelf<(ServiceKey, String), Arc<EndpointSlice>>,
     nodes: Shelf<String, Node>,
@@ -129,10 +130,11 @@ pub(crate) struct Store {
 impl Store {
     /// A store that has heard nothing yet.
     #[must_use]
-    pub(crate) fn new(node_name: String, node_port_addresses: NodePortAddresses) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
-            node_name,
-            node_port_addresses,
+            node_name: config.node_name.clone(),
+            node_port_addresses: config.node_port_addresses.clone(),
+            non_masquerade_cidrs: config.non_masquerade_cidrs.clone(),
             services: Shelf::default(),
             slices: Shelf::default(),
             nodes: Shelf::default(),
@@ -221,8 +223,10 @@ impl Store {
             cluster_cidrs: cidrs(ranges("cluster-cidr")),
             service_cidrs: cidrs(ranges("service-cidr")),
             node_port_addresses: self.node_port_addresses.clone(),
+            non_masquerade_cidrs: self.non_masquerade_cidrs.clone(),
             ..Settings::default()
         };
+        settings.learn_peers(self.nodes.now.values());
         if let Some(node) = self.nodes.now.get(&self.node_name) {
             settings.learn_node(node);
         }

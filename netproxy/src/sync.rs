@@ -111,22 +111,7 @@ impl Proxy {
     pub(crate) fn sync(&mut self) -> Outcome {
         let start = Instant::now();
         self.serve_names();
-        let settings = self.store.settings();
-        let changes = if *self.planner.settings() == settings {
-            self.store.plan_changed(&mut self.planner);
-            self.planner.take_changes()
-        } else {
-            let mut planner = Planner::new(settings);
-            self.store.plan_all(&mut planner);
-            planner.settle();
-            let changes = match self.believed {
-                // A whole plan is about to be synced; what led to nothing before has nothing to forget.
-                Belief::Unknown if self.plan().frontends.is_empty() => Changes::default(),
-                Belief::Unknown | Belief::Known => diff(self.planner.plan(), planner.plan()),
-            };
-            self.planner = planner;
-            changes
-        };
+        let changes = self.replan();
         if self.believed == Belief::Unknown {
             self.question.add_plan(self.planner.plan());
         }
@@ -164,6 +149,24 @@ impl Proxy {
             reconciled,
             new_warnings,
         }
+    }
+
+    /// Plans what changed, and says how the plan differs from what it was.
+    fn replan(&mut self) -> Changes {
+        let Err(settings) = self.planner.relearn(self.store.settings()) else {
+            self.store.plan_changed(&mut self.planner);
+            return self.planner.take_changes();
+        };
+        let mut planner = Planner::new(settings);
+        self.store.plan_all(&mut planner);
+        planner.settle();
+        let changes = match self.believed {
+            // A whole plan is about to be synced; what led to nothing before has nothing to forget.
+            Belief::Unknown if self.plan().frontends.is_empty() => Changes::default(),
+            Belief::Unknown | Belief::Known => diff(self.planner.plan(), planner.plan()),
+        };
+        self.planner = planner;
+        changes
     }
 
     /// Deletes flows that lead to nobody who serves; what cannot be read is asked again after the next change.

@@ -207,3 +207,22 @@ pub(crate) fn terminate(process: &mut Child) {
     kill(pid, Signal::SIGTERM).expect("it runs");
     process.wait().expect("our child");
 }
+
+/// A server on a machine where knarr does not run it; it ends with this value.
+pub(crate) struct Outsider(Child);
+
+impl Outsider {
+    /// Answers to a name on the port of the lab's pods, TCP and UDP.
+    pub(crate) fn answers(netns: &Netns, name: &str) -> Self {
+        let mut command = Command::new(KNARR);
+        command.args(["echo", "--drain-ms", "0", "--name", name]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Self(netns.spawn(command))
+    }
+}
+
+impl Drop for Outsider {
+    fn drop(&mut self) {
+        terminate(&mut self.0);
+    }
+}

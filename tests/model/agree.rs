@@ -1,10 +1,6 @@
 //! The rules against the model: drawn clusters and written scenarios, by the tracer and by real packets.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
-    path::Path,
-};
+use std::{collections::BTreeSet, net::SocketAddr, path::Path};
 
 use k8s_openapi::api::core::v1::Service;
 use knarr_netproxy::nftables::trace::{End, trace as follow};
@@ -62,7 +58,7 @@ impl Cluster {
     fn ends(&self, world: &World, row: &Row) -> BTreeSet<End> {
         let (_, packet) = world.start(row);
         let fate = self.fate(&row.from, packet.destination, row.protocol);
-        ends(fate, packet.destination, packet.source.ip())
+        ends(fate, packet.destination)
     }
 }
 
@@ -79,7 +75,7 @@ fn in_each_family(
     }
 }
 
-fn ends(fate: Fate, to: SocketAddr, source: IpAddr) -> BTreeSet<End> {
+fn ends(fate: Fate, to: SocketAddr) -> BTreeSet<End> {
     match fate {
         Fate::Answered(ways) => ways
             .into_iter()
@@ -87,7 +83,7 @@ fn ends(fate: Fate, to: SocketAddr, source: IpAddr) -> BTreeSet<End> {
             .collect(),
         Fate::Rejected => [End::Rejected].into(),
         Fate::Dropped => [End::Dropped].into(),
-        Fate::Untouched => [End::Passed { to, source }].into(),
+        Fate::Untouched(source) => [End::Passed { to, source }].into(),
     }
 }
 
@@ -162,7 +158,7 @@ proptest! {
                         let found = world.through(node, packet, &[memory.clone()].into());
                         let to = packet.destination;
                         let fate = cluster.fate_after(&row.from, to, row.protocol, Some(backend));
-                        let wanted = ends(fate, to, packet.source.ip());
+                        let wanted = ends(fate, to);
                         if found != wanted {
                             wrong.push((row.clone(), first.clone(), found, wanted));
                         }

@@ -76,6 +76,8 @@ struct Slice {
 #[derive(Clone, Debug)]
 struct Written {
     pod: usize,
+    /// A machine that is no node, in place of the pod.
+    outside: bool,
     placed: bool,
     conditions: (Option<bool>, Option<bool>, Option<bool>),
     for_zone: Option<&'static str>,
@@ -110,12 +112,13 @@ prop_compose! {
 prop_compose! {
     fn a_written()(
         pod in 0..4_usize,
+        outside in prop::bool::weighted(0.2),
         placed in prop::bool::weighted(0.7),
         conditions in (option::of(any::<bool>()), option::of(any::<bool>()), option::of(any::<bool>())),
         for_zone in option::of(select(vec!["east", "west"])),
         for_node in option::of(select(vec!["node-1", "node-2"])),
     ) -> Written {
-        Written { pod, placed, conditions, for_zone, for_node }
+        Written { pod, outside, placed, conditions, for_zone, for_node }
     }
 }
 
@@ -188,7 +191,7 @@ fn scenario(
     for (index, case) in cases.iter().enumerate() {
         document(&service(index, case, meant));
         for (number, slice) in case.slices.iter().enumerate() {
-            document(&slice_object(index, number, slice, pods));
+            document(&slice_object(index, number, slice, pods, meant));
         }
     }
     text.push_str("\n| pod | node | labels | state | ports |\n|---|---|---|---|---|\n");
@@ -346,7 +349,13 @@ fn service(index: usize, case: &Case, meant: For) -> Value {
     object
 }
 
-fn slice_object(index: usize, number: usize, slice: &Slice, pods: &[DrawnPod]) -> Value {
+fn slice_object(
+    index: usize,
+    number: usize,
+    slice: &Slice,
+    pods: &[DrawnPod],
+    meant: For,
+) -> Value {
     let mut labels = json!({ "kubernetes.io/service-name": format!("case-{index}") });
     if slice.headless {
         labels["service.kubernetes.io/headless"] = json!("");
@@ -367,18 +376,21 @@ fn slice_object(index: usize, number: usize, slice: &Slice, pods: &[DrawnPod]) -
     let endpoints: Vec<Value> = slice
         .endpoints
         .iter()
-        .map(|Written { pod, placed, conditions, for_zone, for_node }| {
+        .map(|Written { pod, outside, placed, conditions, for_zone, for_node }| {
             let pod = pod % pods.len();
+            // Nobody listens on the lab's client.
+            let outside = *outside && meant == For::Tracer;
+            let address = if outside { "$(client)".to_owned() } else { format!("$(web-{})", pod + 1) };
             let (ready, serving, terminating) = conditions;
             let mut endpoint = json!({
-                "addresses": [format!("$(web-{})", pod + 1)],
+                "addresses": [address],
                 "conditions": { "ready": ready, "serving": serving, "terminating": terminating },
                 "hints": {
                     "forZones": for_zone.map(|name| vec![json!({ "name": name })]),
                     "forNodes": for_node.map(|name| vec![json!({ "name": name })]),
                 },
             });
-            if *placed {
+            if *placed && !outside {
                 endpoint["nodeName"] = json!(pods[pod].1);
             }
             endpoint

@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use k8s_openapi::api::{
     core::v1::{Service, ServicePort},
     discovery::v1::EndpointSlice,
@@ -141,6 +141,9 @@ pub fn plan_front(snapshot: &FrontSnapshot) -> FrontPlan {
     let mut plan = FrontPlan::default();
     plan.packets.ranges.cluster_cidrs = snapshot.near.clone();
     plan.packets.ranges.pod_cidrs = snapshot.near.clone();
+    // A front has no pods whose addresses would need hiding.
+    plan.packets.ranges.non_masquerade_cidrs =
+        [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())].into();
     for (key, (service, slices)) in &snapshot.services {
         let Some(facts) = facts(key, service) else {
             continue;

@@ -166,4 +166,6 @@ pub struct Ranges {
     pub service_cidrs: BTreeSet<IpNet>,
     /// Addresses of this node that accept node ports.
     pub node_port_addresses: BTreeSet<IpNet>,
+    /// Where this node's pods are seen under their own addresses; elsewhere, under the node's.
+    pub non_masquerade_cidrs: BTreeSet<IpNet>,
 }

@@ -91,6 +91,19 @@ impl Planner {
         &self.settings
     }
 
+    /// Takes other settings, if every Service is planned alike under them; else gives them back.
+    ///
+    /// # Errors
+    /// With the settings, when every Service needs a new plan.
+    pub fn relearn(&mut self, settings: Settings) -> Result<(), Settings> {
+        if !self.settings.plans_alike(&settings) {
+            return Err(settings);
+        }
+        self.plan.ranges = settings.ranges();
+        self.settings = settings;
+        Ok(())
+    }
+
     /// Plans one Service anew.
     pub fn put<'a>(
         &mut self,

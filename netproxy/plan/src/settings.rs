@@ -5,13 +5,21 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use k8s_openapi::api::core::v1::Node;
 
 use crate::{frontend::Ranges, key::Family};
 
 /// The topology label that hints refer to.
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+/// Addresses of groups.
+const MULTICAST: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4)),
+    IpNet::V6(Ipv6Net::new_assert(
+        Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0),
+        8,
+    )),
+];
 
 /// The cluster's ranges and this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +38,10 @@ pub struct Settings {
     pub service_cidrs: BTreeSet<IpNet>,
     /// Which addresses of this node accept node ports.
     pub node_port_addresses: NodePortAddresses,
+    /// Addresses of all nodes.
+    pub peers: BTreeSet<IpAddr>,
+    /// Where pods are seen under their own addresses, besides the cluster itself.
+    pub non_masquerade_cidrs: BTreeSet<IpNet>,
 }
 
 /// Which addresses of a node accept node ports.
@@ -51,17 +63,35 @@ impl Settings {
             .as_ref()
             .and_then(|labels| labels.get(ZONE_LABEL))
             .cloned();
-        let addresses = node
-            .status
-            .as_ref()
-            .and_then(|status| status.addresses.as_ref());
-        self.node_ips = addresses
-            .into_iter()
-            .flatten()
-            .filter(|address| address.type_ == "InternalIP")
-            .filter_map(|address| address.address.parse().ok())
-            .collect();
+        self.node_ips = internal_ips(node).collect();
         self.pod_cidrs = pod_cidrs(node).collect();
+    }
+
+    /// Takes the addresses of all nodes from their objects.
+    pub fn learn_peers<'a>(&mut self, nodes: impl IntoIterator<Item = &'a Node>) {
+        self.peers = nodes.into_iter().flat_map(internal_ips).collect();
+    }
+
+    /// Whether every Service is planned alike under other settings.
+    pub(crate) fn plans_alike(&self, other: &Self) -> bool {
+        let Self {
+            node_name,
+            zone,
+            node_ips,
+            cluster_cidrs,
+            pod_cidrs,
+            service_cidrs,
+            node_port_addresses,
+            peers: _,
+            non_masquerade_cidrs: _,
+        } = self;
+        *node_name == other.node_name
+            && *zone == other.zone
+            && *node_ips == other.node_ips
+            && *cluster_cidrs == other.cluster_cidrs
+            && *pod_cidrs == other.pod_cidrs
+            && *service_cidrs == other.service_cidrs
+            && *node_port_addresses == other.node_port_addresses
     }
 
     /// The primary address of one family.
@@ -91,8 +121,27 @@ impl Settings {
             pod_cidrs: pod_cidrs.unwrap_or(&self.cluster_cidrs).clone(),
             service_cidrs: self.service_cidrs.clone(),
             node_port_addresses: within,
+            non_masquerade_cidrs: self.non_masquerade_cidrs(),
         }
     }
+
+    /// The cluster itself, what somebody asked for, and groups of machines, whose members nobody answers.
+    fn non_masquerade_cidrs(&self) -> BTreeSet<IpNet> {
+        let asked_for = self.non_masquerade_cidrs.iter();
+        let ranges = asked_for
+            .chain(&self.cluster_cidrs)
+            .chain(&self.service_cidrs);
+        let nodes = self.node_ips.iter().chain(&self.peers);
+        let nodes = nodes.map(|address| IpNet::from(*address));
+        ranges.copied().chain(nodes).chain(MULTICAST).collect()
+    }
+}
+
+fn internal_ips(node: &Node) -> impl Iterator<Item = IpAddr> {
+    let status = node.status.iter();
+    let addresses = status.flat_map(|status| status.addresses.iter().flatten());
+    let internal = addresses.filter(|address| address.type_ == "InternalIP");
+    internal.filter_map(|address| address.address.parse().ok())
 }
 
 /// A node's ranges of pod addresses; the older field counts where the list is absent.

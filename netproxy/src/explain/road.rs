@@ -297,9 +297,12 @@ fn way_text(way: &Way, packet: Packet) -> String {
     let end = match &way.end {
         End::Rejected => "refused".to_owned(),
         End::Dropped => "dropped".to_owned(),
-        End::Passed { to, .. } if *to == packet.destination => {
-            "taken by no rule, goes on as it is".to_owned()
-        }
+        End::Passed { to, source } if *to == packet.destination => match *source {
+            source if source == packet.source.ip() => {
+                "taken by no rule, goes on as it is".to_owned()
+            }
+            source => format!("leaves the cluster, and {} sees {source}", to.ip()),
+        },
         End::Passed { to, source } => format!("to {to}, which sees {source}"),
     };
     if chains.is_empty() {

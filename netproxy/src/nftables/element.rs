@@ -25,6 +25,8 @@ pub enum Set {
     ServiceCidrs,
     /// This node's addresses that accept node ports.
     NodePortAddresses,
+    /// Where this node's pods are seen under their own addresses.
+    NonMasqueradeCidrs,
     /// Cluster IPs in use.
     ClusterIps,
     /// Frontends that serve some sources only.
@@ -77,11 +79,12 @@ pub enum Matching {
 
 impl Set {
     /// Every set and map, in the order in which they are read.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::ClusterCidrs,
         Self::PodCidrs,
         Self::ServiceCidrs,
         Self::NodePortAddresses,
+        Self::NonMasqueradeCidrs,
         Self::ClusterIps,
         Self::RestrictedFrontends,
         Self::AllowedSources,
@@ -106,6 +109,7 @@ impl Set {
             Self::PodCidrs => "pod-cidrs",
             Self::ServiceCidrs => "service-cidrs",
             Self::NodePortAddresses => "node-port-addresses",
+            Self::NonMasqueradeCidrs => "non-masquerade-cidrs",
             Self::ClusterIps => "cluster-ips",
             Self::RestrictedFrontends => "restricted-frontends",
             Self::AllowedSources => "allowed-sources",
@@ -136,9 +140,10 @@ impl Set {
         let slot = Field::Slot { below: 1 };
         match self {
             Self::ClusterCidrs | Self::PodCidrs => vec![Field::Source],
-            Self::ServiceCidrs | Self::NodePortAddresses | Self::ClusterIps => {
-                vec![Field::Destination]
-            }
+            Self::ServiceCidrs
+            | Self::NodePortAddresses
+            | Self::NonMasqueradeCidrs
+            | Self::ClusterIps => vec![Field::Destination],
             Self::AllowedSources => [&FRONTEND[..], &[Field::Source]].concat(),
             Self::HairpinConnections => [&[Field::Source][..], &FRONTEND].concat(),
             Self::RestrictedFrontends
@@ -163,6 +168,7 @@ impl Set {
             | Self::PodCidrs
             | Self::ServiceCidrs
             | Self::NodePortAddresses
+            | Self::NonMasqueradeCidrs
             | Self::ClusterIps
             | Self::RestrictedFrontends
             | Self::AllowedSources
@@ -188,6 +194,7 @@ impl Set {
             | Self::PodCidrs
             | Self::ServiceCidrs
             | Self::NodePortAddresses
+            | Self::NonMasqueradeCidrs
             | Self::AllowedSources => Matching::Ranges,
             _ => Matching::Exact,
         }

@@ -208,20 +208,23 @@ impl Ruleset {
 /// The elements of the ranges that rules refer to.
 #[must_use]
 pub fn range_elements(ranges: &Ranges, family: Family) -> Vec<Element> {
-    let mut elements = element::of_ranges(Set::ClusterCidrs, &ranges.cluster_cidrs, family);
-    elements.extend(element::of_ranges(Set::PodCidrs, &ranges.pod_cidrs, family));
-    elements.extend(element::of_ranges(
-        Set::ServiceCidrs,
-        &ranges.service_cidrs,
-        family,
-    ));
-    let node_port_addresses = &ranges.node_port_addresses;
-    elements.extend(element::of_ranges(
-        Set::NodePortAddresses,
+    let Ranges {
+        cluster_cidrs,
+        pod_cidrs,
+        service_cidrs,
         node_port_addresses,
-        family,
-    ));
-    elements
+        non_masquerade_cidrs,
+    } = ranges;
+    [
+        (Set::ClusterCidrs, cluster_cidrs),
+        (Set::PodCidrs, pod_cidrs),
+        (Set::ServiceCidrs, service_cidrs),
+        (Set::NodePortAddresses, node_port_addresses),
+        (Set::NonMasqueradeCidrs, non_masquerade_cidrs),
+    ]
+    .into_iter()
+    .flat_map(|(set, ranges)| element::of_ranges(set, ranges, family))
+    .collect()
 }
 
 /// The edits that lead from one table to another.

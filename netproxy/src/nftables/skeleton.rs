@@ -53,6 +53,11 @@ pub fn chain(name: &str, family: Family) -> Option<Chain> {
         "masquerading" => vec![
             vec![present(&FLOW, "hairpin-connections"), Statement::Masquerade],
             vec![Statement::Marked, Statement::Unmark, Statement::Masquerade],
+            vec![
+                present(&[Field::Source], "pod-cidrs"),
+                absent(&[Field::Destination], "non-masquerade-cidrs"),
+                Statement::Masquerade,
+            ],
         ],
         _ => return None,
     };

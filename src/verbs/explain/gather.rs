@@ -68,9 +68,11 @@ impl Cluster {
                 cluster_cidrs: self.cidrs.clone(),
                 service_cidrs: self.service_cidrs.clone(),
                 node_port_addresses: settings.node_port_addresses.clone(),
+                non_masquerade_cidrs: settings.non_masquerade_cidrs.clone(),
                 ..Place::default()
             };
             place.learn_node(node);
+            place.learn_peers(&self.nodes);
             Some((name, place))
         };
         self.nodes.iter().filter_map(place).collect()
