@@ -6,7 +6,7 @@ mod kubeconfig;
 use anyhow::{Context, Result};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use knarr_api::kinds::{self, Kind};
+use knarr_api::{kind::Kind, kinds};
 use kube::{Client, client::Body};
 use serde_json::Value;
 

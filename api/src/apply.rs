@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     decode,
-    kinds::Kind,
+    kind::Kind,
     schema,
     status::{Cause, Details, Status},
 };

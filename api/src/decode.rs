@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     field,
-    kinds::Kind,
+    kind::Kind,
     schema::{self, Definition},
     status::{Cause, Details, Status},
 };

@@ -7,6 +7,7 @@ pub mod cron;
 pub mod decode;
 pub mod field;
 pub mod go;
+pub mod kind;
 pub mod kinds;
 pub mod meta;
 pub mod names;

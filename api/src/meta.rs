@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     field::{Error, Path, quote},
-    kinds::{FinalizerNames, Kind},
+    kind::{FinalizerNames, Kind},
     names,
     value::{fields_mut, items, put, str_of, texts},
 };

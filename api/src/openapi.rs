@@ -11,7 +11,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use crate::kinds::{self, Kind, Scope};
+use crate::{
+    kind::{Kind, Scope},
+    kinds,
+};
 
 use schemas::Schemas;
 

@@ -6,7 +6,7 @@ mod parse;
 
 use std::{collections::HashMap, sync::OnceLock};
 
-use crate::kinds::Kind;
+use crate::kind::Kind;
 
 /// A struct, or a type with an encoding of its own such as `resource.Quantity`.
 #[derive(Debug)]

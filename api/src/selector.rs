@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     field::{Error, Path, quote},
-    kinds::Kind,
+    kind::Kind,
     meta, names,
     status::Status,
     value::{items, str_of, texts},

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{field, kinds::Kind};
+use crate::{field, kind::Kind};
 
 /// A failure (or plain success) as clients see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     field::quote,
-    kinds::{Column, Kind},
+    kind::{Column, Kind},
     meta,
     status::Status,
     value::str_of,

@@ -7,7 +7,8 @@ pub(crate) mod secrets;
 mod tests;
 
 use knarr_api::{
-    kinds::{Kind, node::NODE, pod::POD, secret::SECRET, serviceaccount::SERVICE_ACCOUNT},
+    kind::Kind,
+    kinds::{node::NODE, pod::POD, secret::SECRET, serviceaccount::SERVICE_ACCOUNT},
     meta,
     value::{str_of, texts},
 };

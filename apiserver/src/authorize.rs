@@ -11,9 +11,9 @@ mod tests;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use knarr_api::kinds::{
-    Kind,
-    rbac::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING},
+use knarr_api::{
+    kind::Kind,
+    kinds::rbac::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING},
 };
 use serde_json::Value;
 

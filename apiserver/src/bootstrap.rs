@@ -7,8 +7,8 @@ mod roles;
 use std::{collections::BTreeMap, net::IpAddr};
 
 use knarr_api::{
+    kind::Kind,
     kinds::{
-        Kind,
         configmap::CONFIG_MAP,
         endpoints::ENDPOINTS,
         endpointslice::ENDPOINT_SLICE,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use knarr_api::{
     decode::Target,
-    kinds::Kind,
+    kind::Kind,
     meta,
     status::{Details, Status},
 };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use knarr_api::{
-    kinds::Kind,
+    kind::Kind,
     status::{Cause, Details, Status},
 };
 use serde_json::{Map, Value, json};

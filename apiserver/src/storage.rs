@@ -23,7 +23,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use knarr_api::{kinds::Kind, meta, status::Status};
+use knarr_api::{kind::Kind, meta, status::Status};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 

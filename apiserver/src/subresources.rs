@@ -10,7 +10,7 @@ mod stream;
 mod token;
 
 use http::StatusCode;
-use knarr_api::{kinds::Kind, status::Status};
+use knarr_api::{kind::Kind, status::Status};
 
 pub(crate) use reviews::review;
 

@@ -8,7 +8,7 @@ use std::{convert::Infallible, time::Duration};
 use axum::body::Body;
 use futures_util::stream;
 use http::{HeaderValue, Response, StatusCode, header};
-use knarr_api::{kinds::Kind, status::Status};
+use knarr_api::{kind::Kind, status::Status};
 
 use self::feed::Feed;
 use crate::{

@@ -15,7 +15,7 @@ mod tracking;
 mod update;
 
 use http::StatusCode;
-use knarr_api::{kinds::Kind, status::Status};
+use knarr_api::{kind::Kind, status::Status};
 use serde_json::Value;
 
 pub(crate) use commit::{Changed, Written, mutate};

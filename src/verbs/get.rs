@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::ValueEnum;
-use knarr_api::kinds::Kind;
+use knarr_api::kind::Kind;
 use serde_json::Value;
 
 use super::{Scope, split_targets};

@@ -3,10 +3,7 @@
 use std::{io::Read, path::Path};
 
 use anyhow::Result;
-use knarr_api::{
-    kinds::{self, Kind},
-    yaml,
-};
+use knarr_api::{kind::Kind, kinds, yaml};
 use serde_json::Value;
 
 use crate::exit::{Code, Failure};

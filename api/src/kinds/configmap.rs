@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Column, Kind, MetadataCheck, Strategy};
 use crate::{
     field::{Error, Path},
+    kind::{Column, Kind, MetadataCheck, Strategy},
     meta::{self, complaints},
     names, table,
     value::{entries, is_true, str_of},

@@ -2,12 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    Column, Kind, Strategy,
-    checks::{self, Errors},
-};
+use super::checks::{self, Errors};
 use crate::{
     field::{Error, Path},
+    kind::{Column, Kind, Strategy},
     table, walk,
 };
 

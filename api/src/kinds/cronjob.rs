@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use super::{
-    Column, Generation, Kind, Strategy, Subresource,
     checks::{self, Errors},
     job, rollout, scale, template,
 };
 use crate::{
     cron,
     field::{Error, Path},
+    kind::{Column, Generation, Kind, Strategy, Subresource},
     table::age,
     walk::{self, fill, fill_zero},
 };

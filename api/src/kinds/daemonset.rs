@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{
-    Column, Generation, Kind, Strategy, Subresource,
     checks::{self, Errors},
     internal, rollout, template,
 };
 use crate::{
     field::{Error, Path},
+    kind::{Column, Generation, Kind, Strategy, Subresource},
     meta, selector, table,
     walk::{self, fill, fill_zero},
 };

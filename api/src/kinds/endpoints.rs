@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Column, Kind, MetadataCheck, Strategy, service::validate_protocol};
+use super::service::validate_protocol;
 use crate::{
     field::{Error, Path},
+    kind::{Column, Kind, MetadataCheck, Strategy},
     meta::{self, complaints},
     names::{self, address},
     table,

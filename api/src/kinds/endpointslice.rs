@@ -4,8 +4,8 @@ mod validation;
 
 use serde_json::Value;
 
-use super::{Column, Generation, Kind, MetadataCheck, Strategy};
 use crate::{
+    kind::{Column, Generation, Kind, MetadataCheck, Strategy},
     meta, table,
     value::{items, items_mut, of_object, str_of, texts},
 };

@@ -5,8 +5,12 @@ mod validation;
 
 use serde_json::Value;
 
-use super::{Column, Durability, FinalizerNames, Kind, Selectable, Strategy, View};
-use crate::{meta, names, table::age, value::str_of};
+use crate::{
+    kind::{Column, Durability, FinalizerNames, Kind, Selectable, Strategy, View},
+    meta, names,
+    table::age,
+    value::str_of,
+};
 
 pub static EVENT: Kind = Kind {
     kind: "Event",

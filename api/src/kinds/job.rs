@@ -8,9 +8,10 @@ pub mod validate;
 
 use serde_json::{Value, json};
 
-use super::{Column, Generation, Kind, Strategy, Subresource, pod::warnings, rollout, template};
+use super::{pod::warnings, rollout, template};
 use crate::{
     field::Path,
+    kind::{Column, Generation, Kind, Strategy, Subresource},
     table::age,
     walk::{self, fill},
 };

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Column, Durability, FinalizerNames, Kind, Strategy};
 use crate::{
     field::{Error, Path},
+    kind::{Column, Durability, FinalizerNames, Kind, Strategy},
     meta::{self, complaints},
     names, table,
     value::str_of,

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Column, Kind, MetadataCheck, Scope, Strategy, Subresource};
 use crate::{
     field::{Error, Path},
+    kind::{Column, Kind, MetadataCheck, Scope, Strategy, Subresource},
     meta::{self, complaints},
     names, table,
     value::{default_to, fields_mut, items, put, restore, str_of, texts},

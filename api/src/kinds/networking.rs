@@ -4,8 +4,8 @@ mod validation;
 
 use serde_json::Value;
 
-use super::{Column, Kind, Scope, Strategy, Subresource};
 use crate::{
+    kind::{Column, Kind, Scope, Strategy, Subresource},
     meta, table,
     value::{of_object, restore, str_of, texts},
 };

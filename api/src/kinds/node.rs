@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Column, Kind, MetadataCheck, Scope, Strategy, Subresource};
 use crate::{
+    kind::{Column, Kind, MetadataCheck, Scope, Strategy, Subresource},
     meta, table,
     value::{fields_mut, items, put, restore, str_of},
 };

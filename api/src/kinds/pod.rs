@@ -21,8 +21,11 @@ pub mod warnings;
 
 use serde_json::{Value, json};
 
-use super::{Generation, Kind, Strategy, Subresource};
-use crate::{field::Path, walk};
+use crate::{
+    field::Path,
+    kind::{Generation, Kind, Strategy, Subresource},
+    walk,
+};
 
 pub static POD: Kind = Kind {
     kind: "Pod",

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use validation::{validate_binding, validate_binding_update, validate_cluster_role, validate_role};
 
-use super::{Column, Kind, MetadataCheck, Scope, Strategy};
 use crate::{
+    kind::{Column, Kind, MetadataCheck, Scope, Strategy},
     meta, names, table,
     value::{default_to, fields_mut, items, items_mut, of_object, str_of},
 };

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{
-    Column, Generation, Kind, Strategy, Subresource,
     checks::{self, Errors},
     rollout, template,
 };
 use crate::{
     field::Path,
+    kind::{Column, Generation, Kind, Strategy, Subresource},
     walk::{self, fill},
 };
 

@@ -6,7 +6,6 @@ mod tests;
 use serde_json::{Value, json};
 
 use super::{
-    Column, Subresource,
     checks::{self, Errors},
     internal,
     pod::warnings,
@@ -14,6 +13,7 @@ use super::{
 };
 use crate::{
     field::{Error, Path},
+    kind::{Column, Subresource},
     names, selector, table, walk,
 };
 

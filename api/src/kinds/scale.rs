@@ -2,8 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::{Column, Kind, Scope};
-use crate::{selector, table::age, walk};
+use crate::{
+    kind::{Column, Kind, Scope},
+    selector,
+    table::age,
+    walk,
+};
 
 /// Kinds whose `/scale` means `spec.replicas`.
 const SCALABLE: [&str; 3] = ["Deployment", "ReplicaSet", "StatefulSet"];

@@ -6,11 +6,12 @@ use serde_json::Value;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{Column, Kind, MetadataCheck, Strategy, configmap};
+use super::configmap;
 use crate::{
     decode,
     field::{Error, Path},
     go,
+    kind::{Column, Kind, MetadataCheck, Strategy},
     meta::{self, complaints},
     names, table,
     value::{default_to, entries, fields_mut, of_object, put, str_of},

@@ -33,8 +33,8 @@ pub use families::{Families, normalise_cluster_ips, normalise_families};
 pub use transitions::patch_allocated_values;
 pub(super) use validation::validate_protocol;
 
-use super::{Kind, Strategy, Subresource};
 use crate::{
+    kind::{Kind, Strategy, Subresource},
     names,
     value::{items, str_of, texts},
 };

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Kind, MetadataCheck, Strategy, Subresource};
 use crate::{
+    kind::{Kind, MetadataCheck, Strategy, Subresource},
     meta,
     value::{items_mut, of_object},
 };

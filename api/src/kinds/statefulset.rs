@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{
-    Column, Generation, Kind, Strategy, Subresource,
     checks::{self, Errors},
     internal, pod, rollout, template,
 };
 use crate::{
     field::{Error, Path},
+    kind::{Column, Generation, Kind, Strategy, Subresource},
     names, selector,
     walk::{self, fill, fill_zero},
 };

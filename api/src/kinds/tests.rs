@@ -8,6 +8,7 @@ mod registry;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::{field, meta};
 
 /// An object of the kind as it is after decoding and defaulting, with a name and its namespace.
 fn object(kind: &Kind, body: Value) -> Value {

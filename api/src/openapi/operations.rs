@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Dialect, Gvk, Review, parameters, root_of, schemas::Schemas};
-use crate::kinds::{Kind, Scope, Subresource};
+use crate::kind::{Kind, Scope, Subresource};
 
 const COLLECTION: &[&str] = &["list", "create", "deletecollection"];
 const ITEM: &[&str] = &["get", "update", "patch", "delete"];

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{does_not_apply, expect_mapping, order};
 use crate::{
     go,
-    kinds::Kind,
+    kind::Kind,
     schema::{self, Definition, Field, Strategy, Type},
     status::Status,
 };

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::kinds::{self, Kind};
+use crate::{kind::Kind, kinds};
 
 fn service() -> &'static Kind {
     kinds::by_kind("", "v1", "Service").unwrap()

@@ -3,10 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use knarr_api::{
-    kinds::{
-        Kind,
-        rbac::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING},
-    },
+    kind::Kind,
+    kinds::rbac::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING},
     meta,
     status::Status,
     value::{items, str_of},

@@ -5,7 +5,7 @@ mod plan;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use knarr_api::kinds::{self, Kind};
+use knarr_api::{kind::Kind, kinds};
 use kube::api::{GetParams, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::core::Request;

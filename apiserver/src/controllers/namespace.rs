@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use knarr_api::kinds::{self, Kind};
+use knarr_api::{kind::Kind, kinds};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::core::{ObjectList, PartialObjectMeta, Request};
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! DELETE of a collection: every object that the selectors choose.
 
 use http::StatusCode;
-use knarr_api::{kinds::Kind, status::Status};
+use knarr_api::{kind::Kind, status::Status};
 use serde_json::Value;
 
 use super::{delete, options};

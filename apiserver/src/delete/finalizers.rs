@@ -1,6 +1,6 @@
 //! Propagation policies as finalizers, which the garbage collector acts on.
 
-use knarr_api::{kinds::Kind, meta};
+use knarr_api::{kind::Kind, meta};
 use serde_json::Value;
 
 use crate::request::options::{DeleteOptions, Propagation};

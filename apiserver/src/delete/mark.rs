@@ -1,7 +1,7 @@
 //! What a DELETE does to an object: the first step towards its end. Pure but for the clock.
 
 use jiff::{SignedDuration, Timestamp};
-use knarr_api::{kinds::Kind, meta};
+use knarr_api::{kind::Kind, meta};
 use serde_json::{Value, json};
 
 use super::finalizers;

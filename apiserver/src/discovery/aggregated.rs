@@ -1,6 +1,6 @@
 //! `APIGroupDiscoveryList`: everything served, in one answer each for `/api` and `/apis`.
 
-use knarr_api::kinds::{Scope, Subresource};
+use knarr_api::kind::{Scope, Subresource};
 use serde_json::{Value, json};
 
 use super::catalog::{self, Entry};

@@ -1,6 +1,9 @@
 //! What discovery lists: the registry's kinds and the kinds that are answered but never stored.
 
-use knarr_api::kinds::{self, Kind, Scope, Subresource};
+use knarr_api::{
+    kind::{Kind, Scope, Subresource},
+    kinds,
+};
 
 /// A kind that exists only as a question and its answer, such as `SubjectAccessReview`.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The documents that older clients read: `APIVersions`, `APIGroupList`, `APIGroup` and `APIResourceList`.
 
-use knarr_api::kinds::Scope;
+use knarr_api::kind::Scope;
 use serde_json::{Value, json};
 
 use super::catalog::{self, Entry};

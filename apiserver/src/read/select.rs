@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use knarr_api::{
-    kinds::Kind,
+    kind::Kind,
     selector::{self, Fields, Labels},
     status::Status,
 };

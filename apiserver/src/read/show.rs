@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use knarr_api::{
-    kinds::Kind,
+    kind::Kind,
     meta,
     status::Status,
     table::{self, Columns, IncludeObject},

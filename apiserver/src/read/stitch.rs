@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use knarr_api::{kinds::Kind, table::Version};
+use knarr_api::{kind::Kind, table::Version};
 use serde_json::Value;
 
 use crate::storage::Stored;

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use knarr_api::{
     decode::{self, Decoded},
-    kinds::Kind,
+    kind::Kind,
     protobuf,
     status::Status,
 };

@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use axum::{extract::Request, response::Response};
-use knarr_api::{
-    kinds::{self, Kind},
-    status::Status,
-};
+use knarr_api::{kind::Kind, kinds, status::Status};
 
 use super::Call;
 use crate::{

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use knarr_api::kinds::{Durability, Kind};
+use knarr_api::kind::{Durability, Kind};
 use tokio::sync::watch;
 
 use super::{

@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use knarr_api::kinds::Kind;
+use knarr_api::kind::Kind;
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteSynchronous};
 
 use super::{Claim, Claims, Key, Revision, Stored};

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use knarr_api::kinds::Durability;
+use knarr_api::kind::Durability;
 use tokio::time::Instant;
 
 use super::{Change, Event, Expect, Key, Revision, Write};

@@ -5,7 +5,7 @@ mod watching;
 
 use std::path::PathBuf;
 
-use knarr_api::kinds::{Durability, Kind};
+use knarr_api::kind::{Durability, Kind};
 use serde_json::json;
 
 use super::*;

@@ -4,7 +4,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use knarr_api::kinds::Kind;
+use knarr_api::kind::Kind;
 use tokio::sync::watch::Receiver;
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use knarr_api::kinds::Durability;
+use knarr_api::kind::Durability;
 use serde_json::Value;
 use tokio::{
     sync::{mpsc, oneshot},

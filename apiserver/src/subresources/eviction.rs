@@ -1,6 +1,6 @@
 //! Eviction (`policy/v1`): a deletion that says why. Disruption budgets are not kept, so none refuses.
 
-use knarr_api::{decode::Target, kinds::Kind, meta, status::Status, value::str_of};
+use knarr_api::{decode::Target, kind::Kind, meta, status::Status, value::str_of};
 use serde_json::json;
 
 use super::binding::set_condition;

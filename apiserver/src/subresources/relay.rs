@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderValue, StatusCode, header};
 use knarr_api::{
-    kinds::{Kind, endpoints::ENDPOINTS, pod::POD},
+    kind::Kind,
+    kinds::{endpoints::ENDPOINTS, pod::POD},
     status::Status,
     value::{items, str_of},
 };

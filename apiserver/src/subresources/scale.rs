@@ -2,10 +2,8 @@
 
 use knarr_api::{
     field::{Error, Path},
-    kinds::{
-        Kind,
-        scale::{self, SCALE},
-    },
+    kind::Kind,
+    kinds::scale::{self, SCALE},
     meta,
     status::Status,
 };

@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode, header};
 use knarr_api::{
-    kinds::Kind,
+    kind::Kind,
     meta,
     status::Status,
     value::{items, str_of},

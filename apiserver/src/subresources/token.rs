@@ -4,7 +4,8 @@ use http::StatusCode;
 use knarr_api::{
     decode::Target,
     field::{Error, Path},
-    kinds::{Kind, node::NODE, pod::POD, secret::SECRET},
+    kind::Kind,
+    kinds::{node::NODE, pod::POD, secret::SECRET},
     meta,
     status::Status,
     value::{str_of, texts},

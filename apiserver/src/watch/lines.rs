@@ -1,7 +1,7 @@
 //! One JSON line for each event, made from the bytes the store holds where they are served as they are.
 
 use bytes::{BufMut, BytesMut};
-use knarr_api::{kinds::Kind, status::Status, table::Columns};
+use knarr_api::{kind::Kind, status::Status, table::Columns};
 use serde_json::{Value, json};
 
 use crate::{

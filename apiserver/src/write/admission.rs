@@ -3,8 +3,8 @@
 use std::{borrow::Cow, time::Duration};
 
 use knarr_api::{
+    kind::Kind,
     kinds::{
-        Kind,
         namespace::NAMESPACE,
         node::NODE,
         pod::{POD, admit},

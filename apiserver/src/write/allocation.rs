@@ -1,9 +1,6 @@
 //! Cluster IPs and node ports of the Services that pass through: asks for them before validation, gives them back at the end.
 
-use knarr_api::{
-    kinds::{Kind, service::SERVICE},
-    status::Status,
-};
+use knarr_api::{kind::Kind, kinds::service::SERVICE, status::Status};
 use serde_json::Value;
 
 use crate::{State, allocate::Mode, request::options::DryRun, storage::Write};

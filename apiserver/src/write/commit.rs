@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use knarr_api::{kinds::Kind, meta, status::Status};
+use knarr_api::{kind::Kind, meta, status::Status};
 use serde_json::Value;
 
 use crate::{

@@ -3,7 +3,7 @@
 use knarr_api::{
     apply::{Force, KUBECTL, renew_last_applied},
     decode,
-    kinds::Kind,
+    kind::Kind,
     meta,
     patch::{self as patches, Format},
     status::{Details, Status},

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use knarr_api::{
-    kinds::{Kind, lease::LEASE, node::NODE, pod::POD},
+    kind::Kind,
+    kinds::{lease::LEASE, node::NODE, pod::POD},
     meta,
     status::Status,
 };

@@ -257,7 +257,7 @@ fn is_last_obstacle_gone(new: &Value, old: &Value) -> bool {
 }
 
 /// A uid in the body is a precondition, which no object that is missing meets.
-fn check_uid(kind: &knarr_api::kinds::Kind, new: &Value, old: &Value) -> Result<(), Status> {
+fn check_uid(kind: &knarr_api::kind::Kind, new: &Value, old: &Value) -> Result<(), Status> {
     let (given, current) = (meta::uid(new), meta::uid(old));
     if given.is_empty() || given == current {
         return Ok(());
@@ -274,7 +274,7 @@ fn check_uid(kind: &knarr_api::kinds::Kind, new: &Value, old: &Value) -> Result<
 }
 
 /// Where Kubernetes keeps objects of a kind in etcd, as its errors say.
-fn registry_folder(kind: &knarr_api::kinds::Kind) -> &'static str {
+fn registry_folder(kind: &knarr_api::kind::Kind) -> &'static str {
     match kind.plural {
         "services" => "services/specs",
         "endpoints" => "services/endpoints",

@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::Column;
-use crate::{table::age, walk};
+use crate::{kind::Column, table::age, walk};
 
 pub const COLUMNS: &[Column] = &[
     Column::NAME,

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::GROUP;
 use crate::{
     field::{Error, Path, show_struct},
-    kinds::Scope,
+    kind::Scope,
     meta::complaints,
     names, selector,
     value::{items, str_of},

@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use crate::{
     field::Error,
+    kind::Kind,
     kinds::{
-        Kind, controllerrevision::CONTROLLER_REVISION, daemonset::DAEMON_SET,
-        deployment::DEPLOYMENT, replicaset::REPLICA_SET, scale, statefulset::STATEFUL_SET,
+        controllerrevision::CONTROLLER_REVISION, daemonset::DAEMON_SET, deployment::DEPLOYMENT,
+        replicaset::REPLICA_SET, scale, statefulset::STATEFUL_SET,
     },
     walk,
 };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::{
-    kinds::Column,
+    kind::Column,
     meta, table,
     value::{items, str_of, texts},
 };

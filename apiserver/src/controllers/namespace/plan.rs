@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use knarr_api::kinds::Kind;
+use knarr_api::kind::Kind;
 
 const FINALIZER: &str = "kubernetes";
 

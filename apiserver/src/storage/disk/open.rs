@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::TryStreamExt;
-use knarr_api::kinds::Kind;
+use knarr_api::kind::Kind;
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Row, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
