@@ -224,7 +224,8 @@ pub(crate) fn put_ip_address(address: IpAddr, owner: &Owner) -> Write {
     }
 }
 
-const MANAGER: &str = "ipallocator.k8s.io";
+/// Who manages the IPAddresses of Services.
+pub(crate) const MANAGER: &str = "ipallocator.k8s.io";
 
 fn family_of(range: &IpNet) -> Family {
     match range {

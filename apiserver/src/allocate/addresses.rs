@@ -36,11 +36,11 @@ impl Draft<'_> {
         if !holds_addresses(service) {
             return Ok(());
         }
-        let mut addresses = texts(&service["spec"]["clusterIPs"]);
-        addresses.resize(families.len().max(addresses.len()), String::new());
+        let mut wanted = texts(&service["spec"]["clusterIPs"]);
+        wanted.resize(families.len().max(wanted.len()), String::new());
+        let mut addresses = wanted.clone();
         for (index, family) in families.into_iter().enumerate() {
-            let address = self.allocate_address(service, family, &addresses, index)?;
-            addresses[index] = address;
+            addresses[index] = self.allocate_address(service, family, &wanted, index)?;
         }
         set_addresses(service, &addresses);
         Ok(())
@@ -96,7 +96,7 @@ impl Draft<'_> {
         }
     }
 
-    /// The address for place `index` of the Service, of which `addresses` are known.
+    /// The address for place `index` of the Service, which wants `addresses`; those it leaves to us are empty.
     fn allocate_address(
         &mut self,
         service: &Value,
@@ -187,14 +187,11 @@ impl Ranges {
     }
 }
 
+/// A range that nobody has judged yet is taken as ready.
 fn is_ready(range: &Value) -> bool {
-    let conditions = range["status"]["conditions"].as_array();
-    meta::deletion_timestamp(range).is_none()
-        && conditions.is_some_and(|conditions| {
-            conditions
-                .iter()
-                .any(|c| c["type"] == "Ready" && c["status"] == "True")
-        })
+    let conditions = value::items(&range["status"]["conditions"]);
+    let ready = conditions.iter().find(|c| c["type"] == "Ready");
+    meta::deletion_timestamp(range).is_none() && ready.is_none_or(|ready| ready["status"] == "True")
 }
 
 /// Neither by name nor headless.

@@ -1,6 +1,7 @@
 //! The endpoints controller: a Service's selected pods, as the Endpoints object of its name.
 
 mod plan;
+pub(super) mod repack;
 
 use std::sync::Arc;
 
@@ -64,21 +65,16 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
     let Some(write) = write else {
         return Ok(Next::OnChange);
     };
-    let reason = match write {
-        Write::Create(_) => "FailedToCreateEndpoint",
-        _ => "FailedToUpdateEndpoint",
+    let (reason, what) = match write {
+        Write::Create(_) => ("FailedToCreateEndpoint", "create endpoint for service"),
+        _ => ("FailedToUpdateEndpoint", "update endpoint"),
     };
     match perform::<Endpoints>(&cluster.client, &cluster.endpoints, write).await {
         Ok(_) => Ok(Next::OnChange),
         Err(error) if error.is_namespace_terminating() => Ok(Next::OnChange),
         Err(error) => {
             if !error.is_conflict() {
-                let verb = if existing.is_some() {
-                    "update"
-                } else {
-                    "create"
-                };
-                let message = format!("Failed to {verb} endpoint {key}: {}", error.message());
+                let message = format!("Failed to {what} {key}: {}", error.message());
                 cluster.tell(
                     COMPONENT,
                     service.as_ref(),

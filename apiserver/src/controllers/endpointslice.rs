@@ -88,7 +88,7 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
         let slices = cluster
             .endpoint_slices
             .found_by(&key.namespace, &key.name, |slice| {
-                belongs_to(slice, MANAGED_BY, &key)
+                belongs_to(slice, MANAGED_BY, &key) && slice.metadata.deletion_timestamp.is_none()
             });
         let node = |name: &str| cluster.nodes.get("", name);
         plan::plan(&plan::Snapshot {

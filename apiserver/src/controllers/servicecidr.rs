@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::json;
@@ -15,9 +16,13 @@ use super::cluster::Cluster;
 use super::queue::{Next, Queue};
 use super::store::Key;
 use super::write::{Error, Write, perform};
+use crate::allocate::MANAGER;
 
 const FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";
 const READY: &str = "Ready";
+const MANAGED_BY_LABEL: &str = "ipaddress.kubernetes.io/managed-by";
+/// For so long after its deletion a range stays, so that no allocator still takes from it.
+const GRACE: SignedDuration = SignedDuration::from_secs(10);
 
 /// Adds the controller's observers and its loop.
 pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
@@ -57,18 +62,27 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
     let Some(range) = cluster.service_cidrs.get_key(&key) else {
         return Ok(Next::OnChange);
     };
-    let write = {
+    let step = {
         let (ranges, addresses) = (cluster.service_cidrs.all(), cluster.ip_addresses.all());
         plan(&range, &ranges, &addresses, Timestamp::now())
     };
-    if let Some(write) = write {
-        match perform(&cluster.client, &cluster.service_cidrs, write).await {
-            Ok(_) => return Ok(Next::After(std::time::Duration::ZERO)),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
-        }
+    let write = match step {
+        Step::Nothing => return Ok(Next::OnChange),
+        Step::Wait(time) => return Ok(Next::After(time)),
+        Step::Write(write) => *write,
+    };
+    match perform(&cluster.client, &cluster.service_cidrs, write).await {
+        Ok(_) => Ok(Next::After(Duration::ZERO)),
+        Err(error) if error.is_not_found() => Ok(Next::OnChange),
+        Err(error) => Err(error),
     }
-    Ok(Next::OnChange)
+}
+
+/// What to do next about one range.
+enum Step {
+    Write(Box<Write<ServiceCIDR>>),
+    Wait(Duration),
+    Nothing,
 }
 
 fn cidrs(range: &ServiceCIDR) -> Vec<IpNet> {
@@ -86,37 +100,39 @@ fn plan(
     ranges: &[Arc<ServiceCIDR>],
     addresses: &[Arc<IPAddress>],
     now: Timestamp,
-) -> Option<Write<ServiceCIDR>> {
+) -> Step {
     let finalizers = range.metadata.finalizers.clone().unwrap_or_default();
     let held = finalizers.iter().any(|finalizer| finalizer == FINALIZER);
-    if range.metadata.deletion_timestamp.is_none() {
+    let Some(deleted) = &range.metadata.deletion_timestamp else {
         if !held {
             let finalizers: Vec<String> = finalizers
                 .into_iter()
                 .chain([FINALIZER.to_owned()])
                 .collect();
-            return Some(finalized(range, Some(finalizers)));
+            return Step::Write(Box::new(finalized(range, Some(finalizers))));
         }
         return conditioned(range, "True", "", "Kubernetes Service CIDR is ready", now);
-    }
+    };
     if !held {
-        return None;
+        return Step::Nothing;
     }
     if is_needed(range, ranges, addresses) {
         let message = "There are still IPAddresses referencing the ServiceCIDR, please remove them or create a new ServiceCIDR";
         return conditioned(range, "False", "Terminating", message, now);
     }
+    let left = GRACE - now.duration_since(deleted.0);
+    if left.is_positive() {
+        return Step::Wait(left.unsigned_abs());
+    }
     let others: Vec<String> = finalizers
         .into_iter()
         .filter(|finalizer| finalizer != FINALIZER)
         .collect();
-    Some(finalized(
-        range,
-        Some(others).filter(|others| !others.is_empty()),
-    ))
+    let others = Some(others).filter(|others| !others.is_empty());
+    Step::Write(Box::new(finalized(range, others)))
 }
 
-/// Says whether an address of this range lies in no other that stays.
+/// Says whether an address that the allocator gave out of this range lies in no other that stays.
 fn is_needed(
     range: &ServiceCIDR,
     ranges: &[Arc<ServiceCIDR>],
@@ -127,13 +143,26 @@ fn is_needed(
         other.metadata.uid != range.metadata.uid && other.metadata.deletion_timestamp.is_none()
     });
     let staying: Vec<IpNet> = staying.flat_map(|other| cidrs(other)).collect();
-    let parsed = addresses
+    let within = |nets: &[IpNet], address| nets.iter().any(|net| gives(net, address));
+    addresses
         .iter()
-        .filter_map(|address| address.metadata.name.as_deref()?.parse::<IpAddr>().ok());
-    let within = |nets: &[IpNet], address: &IpAddr| nets.iter().any(|net| net.contains(address));
-    parsed
-        .into_iter()
-        .any(|address| within(&own, &address) && !within(&staying, &address))
+        .filter(|address| is_allocated(address))
+        .filter_map(|address| address.metadata.name.as_deref()?.parse::<IpAddr>().ok())
+        .any(|address| within(&own, address) && !within(&staying, address))
+}
+
+fn is_allocated(address: &IPAddress) -> bool {
+    let labels = address.metadata.labels.as_ref();
+    labels
+        .and_then(|labels| labels.get(MANAGED_BY_LABEL))
+        .map(String::as_str)
+        == Some(MANAGER)
+}
+
+/// The first address of a range is nobody's, nor is the last one in IPv4.
+fn gives(net: &IpNet, address: IpAddr) -> bool {
+    let is_last = address.is_ipv4() && address == net.broadcast();
+    net.contains(&address) && address != net.network() && !is_last
 }
 
 fn finalized(range: &ServiceCIDR, finalizers: Option<Vec<String>>) -> Write<ServiceCIDR> {
@@ -147,17 +176,20 @@ fn conditioned(
     reason: &str,
     message: &str,
     now: Timestamp,
-) -> Option<Write<ServiceCIDR>> {
+) -> Step {
     let conditions = range
         .status
         .as_ref()
         .and_then(|status| status.conditions.clone())
         .unwrap_or_default();
     let same = |condition: &Condition| {
-        condition.type_ == READY && condition.status == value && condition.reason == reason
+        condition.type_ == READY
+            && condition.status == value
+            && condition.reason == reason
+            && condition.message == message
     };
     if conditions.iter().any(same) {
-        return None;
+        return Step::Nothing;
     }
     let mut conditions: Vec<Condition> = conditions
         .into_iter()
@@ -171,13 +203,13 @@ fn conditioned(
         last_transition_time: Time(now),
         observed_generation: None,
     });
-    Some(Write::MergeStatus {
+    Step::Write(Box::new(Write::MergeStatus {
         key: Key::of(range),
         patch: json!({
             "metadata": {"uid": range.metadata.uid, "resourceVersion": range.metadata.resource_version},
             "status": {"conditions": conditions},
         }),
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -191,62 +223,67 @@ mod tests {
         Arc::new(serde_json::from_value(range).expect("a ServiceCIDR"))
     }
 
-    fn check(
+    fn address(name: &str, manager: &str) -> Arc<IPAddress> {
+        let address = json!({"metadata": {"name": name, "labels": {MANAGED_BY_LABEL: manager}}, "spec": {"parentRef": {"name": "s", "resource": "services"}}});
+        Arc::new(serde_json::from_value(address).expect("an IPAddress"))
+    }
+
+    fn check_at(
+        now: &str,
         range: &ServiceCIDR,
         others: &[Arc<ServiceCIDR>],
-        addresses: &[&str],
+        addresses: &[Arc<IPAddress>],
         expected: Value,
     ) {
-        let addresses: Vec<Arc<IPAddress>> = addresses
-            .iter()
-            .map(|name| Arc::new(serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"parentRef": {"name": "s", "resource": "services"}}})).expect("an IPAddress")))
-            .collect();
-        let seen = match plan(range, others, &addresses, Timestamp::UNIX_EPOCH) {
-            Some(Write::Merge { patch, .. }) => patch["metadata"]["finalizers"].clone(),
-            Some(Write::MergeStatus { patch, .. }) => {
-                patch["status"]["conditions"][0]["reason"].clone()
-            }
-            None => json!("nothing"),
-            other => panic!("unexpected {other:?}"),
+        let now = now.parse().expect("a time");
+        let seen = match plan(range, others, addresses, now) {
+            Step::Write(write) => match *write {
+                Write::Merge { patch, .. } => patch["metadata"]["finalizers"].clone(),
+                Write::MergeStatus { patch, .. } => {
+                    patch["status"]["conditions"][0]["reason"].clone()
+                }
+                other => panic!("unexpected {other:?}"),
+            },
+            Step::Wait(time) => json!(time.as_secs()),
+            Step::Nothing => json!("nothing"),
         };
         assert_eq!(seen, expected);
+    }
+
+    const LATER: &str = "2026-06-01T12:00:10Z";
+
+    #[test]
+    fn a_range_is_held_and_ready_until_it_is_deleted() {
+        let held = json!([FINALIZER]);
+        let check = |range: &ServiceCIDR, expected| check_at(LATER, range, &[], &[], expected);
+        check(&range("a", "10.7.0.0/28", json!(null), None), held.clone());
+        check(&range("a", "10.7.0.0/28", held, None), json!(""));
     }
 
     #[test]
     fn a_range_goes_once_none_of_its_addresses_needs_it() {
         let gone = Some("2026-06-01T12:00:00Z");
         let held = json!([FINALIZER]);
-        check(
-            &range("a", "10.7.0.0/28", json!(null), None),
-            &[],
-            &[],
-            held.clone(),
-        );
-        check(
-            &range("a", "10.7.0.0/28", held.clone(), None),
-            &[],
-            &[],
-            json!(""),
-        );
         let leaving = range("a", "10.7.0.0/28", held.clone(), gone);
-        check(
-            &leaving,
-            std::slice::from_ref(&leaving),
-            &["10.7.0.5"],
-            json!("Terminating"),
-        );
-        check(
-            &leaving,
-            std::slice::from_ref(&leaving),
-            &["10.8.0.5"],
-            json!(null),
-        );
-        let wider = range("b", "10.7.0.0/16", held, None);
-        check(
-            &leaving,
-            &[leaving.clone(), wider],
-            &["10.7.0.5"],
-            json!(null),
-        );
+        let check = |others: &[Arc<ServiceCIDR>], address, expected| {
+            let ranges = [std::slice::from_ref(&leaving), others].concat();
+            check_at(LATER, &leaving, &ranges, &[address], expected);
+        };
+        let used = || address("10.7.0.5", MANAGER);
+        check(&[], used(), json!("Terminating"));
+        check(&[], address("10.7.0.5", "somebody"), json!(null));
+        check(&[], address("10.8.0.5", MANAGER), json!(null));
+        let wider = range("b", "10.7.0.0/16", held.clone(), None);
+        check(&[wider], used(), json!(null));
+        let edge = range("b", "10.7.0.5/31", held, None);
+        check(&[edge], used(), json!("Terminating"));
+    }
+
+    #[test]
+    fn a_deleted_range_stays_for_ten_seconds() {
+        let gone = Some("2026-06-01T12:00:00Z");
+        let leaving = range("a", "10.7.0.0/28", json!([FINALIZER]), gone);
+        check_at("2026-06-01T12:00:03Z", &leaving, &[], &[], json!(7));
+        check_at(LATER, &leaving, &[], &[], json!(null));
     }
 }

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::repack::{Offer, repack};
 use crate::controllers::endpointslice::{
     hostname, is_ipv6_first, port_number, publishes_not_ready,
 };
@@ -24,19 +25,14 @@ const MANAGED_BY: &str = "endpoint-controller";
 const OVER_CAPACITY_ANNOTATION: &str = "endpoints.kubernetes.io/over-capacity";
 const ADDRESSES_MAX: usize = 1000;
 
-/// A set of ports, ordered by name: name, protocol, number, application protocol.
-type Ports = Vec<(Option<String>, String, i32, Option<String>)>;
-
 /// Plans the one write that makes the object right; `None` when it is.
 pub(super) fn plan(
     service: &Service,
     pods: &[Arc<Pod>],
     existing: Option<&Endpoints>,
 ) -> Option<Write<Endpoints>> {
-    if service.metadata.deletion_timestamp.is_some() {
-        return None;
-    }
-    let (subsets, truncated) = truncated(subsets(service, pods));
+    let offers = pods.iter().filter_map(|pod| offer(service, pod));
+    let (subsets, truncated) = truncated(repack(offers));
     let labels = labels(service);
     let over_capacity = truncated.then(|| "truncated".to_owned());
     if let Some(existing) = existing {
@@ -97,42 +93,6 @@ fn labels(service: &Service) -> Labels {
     labels
 }
 
-/// One address and all the ports it offers.
-struct Offer {
-    address: EndpointAddress,
-    ready: bool,
-    ports: Ports,
-}
-
-fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSubset> {
-    let mut by_ports: BTreeMap<Ports, (Vec<EndpointAddress>, Vec<EndpointAddress>)> =
-        BTreeMap::new();
-    for pod in pods {
-        let Some(offer) = offer(service, pod) else {
-            continue;
-        };
-        let (ready, not_ready) = by_ports.entry(offer.ports).or_default();
-        if offer.ready {
-            ready.push(offer.address);
-        } else {
-            not_ready.push(offer.address);
-        }
-    }
-    let subsets = by_ports
-        .into_iter()
-        .map(|(ports, (mut ready, mut not_ready))| {
-            sort(&mut ready);
-            sort(&mut not_ready);
-            EndpointSubset {
-                addresses: Some(ready).filter(|addresses| !addresses.is_empty()),
-                not_ready_addresses: Some(not_ready).filter(|addresses| !addresses.is_empty()),
-                ports: Some(ports.into_iter().map(endpoint_port).collect())
-                    .filter(|ports: &Vec<_>| !ports.is_empty()),
-            }
-        });
-    subsets.collect()
-}
-
 fn offer(service: &Service, pod: &Pod) -> Option<Offer> {
     let lenient = publishes_not_ready(service);
     if pods::is_terminal(pod) || (pods::is_terminating(pod) && !lenient) {
@@ -146,7 +106,7 @@ fn offer(service: &Service, pod: &Pod) -> Option<Offer> {
     let ip = pods::addresses(pod).into_iter().find(in_family)?;
     let spec = service.spec.as_ref()?;
     let service_ports = spec.ports.as_deref().unwrap_or_default();
-    let ports: Ports = service_ports
+    let ports: Vec<EndpointPort> = service_ports
         .iter()
         .filter_map(|port| offered(pod, port))
         .collect();
@@ -154,8 +114,6 @@ fn offer(service: &Service, pod: &Pod) -> Option<Offer> {
     if ports.is_empty() && !(service_ports.is_empty() && is_headless(service)) {
         return None;
     }
-    let mut ports = ports;
-    ports.sort();
     let address = EndpointAddress {
         ip: ip.to_owned(),
         hostname: hostname(pod, service),
@@ -176,36 +134,13 @@ fn offer(service: &Service, pod: &Pod) -> Option<Offer> {
     })
 }
 
-fn offered(pod: &Pod, port: &ServicePort) -> Option<(Option<String>, String, i32, Option<String>)> {
-    let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
-    let name = port.name.clone().filter(|name| !name.is_empty());
-    Some((
-        name,
-        protocol,
-        port_number(pod, port)?,
-        port.app_protocol.clone(),
-    ))
-}
-
-fn endpoint_port(
-    (name, protocol, port, app_protocol): (Option<String>, String, i32, Option<String>),
-) -> EndpointPort {
-    EndpointPort {
-        app_protocol,
-        name,
-        port,
-        protocol: Some(protocol),
-    }
-}
-
-fn sort(addresses: &mut [EndpointAddress]) {
-    let uid = |address: &EndpointAddress| {
-        address
-            .target_ref
-            .as_ref()
-            .and_then(|target| target.uid.clone())
-    };
-    addresses.sort_by_cached_key(|address| (address.ip.clone(), uid(address)));
+fn offered(pod: &Pod, port: &ServicePort) -> Option<EndpointPort> {
+    Some(EndpointPort {
+        app_protocol: port.app_protocol.clone(),
+        name: port.name.clone().filter(|name| !name.is_empty()),
+        port: port_number(pod, port)?,
+        protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())),
+    })
 }
 
 /// Keeps what the object may hold: ready addresses first.
@@ -238,13 +173,17 @@ fn shorten(addresses: &mut Option<Vec<EndpointAddress>>, room: &mut usize) {
     }
 }
 
-/// The earliest moment that made an address new or different.
+/// The earliest moment that made an address new or different; for a new object, when its Service was made.
 fn trigger(
     service: &Service,
     pods: &[Arc<Pod>],
     subsets: &[EndpointSubset],
     existing: Option<&Endpoints>,
 ) -> Option<Timestamp> {
+    let Some(existing) = existing else {
+        let created = service.metadata.creation_timestamp.as_ref();
+        return created.map(|time| time.0);
+    };
     let states = |subsets: &[EndpointSubset]| -> BTreeMap<String, bool> {
         let uid = |a: &EndpointAddress| a.target_ref.as_ref().and_then(|target| target.uid.clone());
         let states = subsets.iter().flat_map(|subset| {
@@ -258,11 +197,7 @@ fn trigger(
         });
         states.collect()
     };
-    let before = states(
-        existing
-            .and_then(|e| e.subsets.as_deref())
-            .unwrap_or_default(),
-    );
+    let before = states(existing.subsets.as_deref().unwrap_or_default());
     let after = states(subsets);
     let changed = pods.iter().filter(|pod| {
         let uid = pod.metadata.uid.as_ref();
@@ -272,13 +207,7 @@ fn trigger(
         );
         after.is_some() && before != after
     });
-    let changed = changed.filter_map(|pod| pods::ready_since(pod));
-    let created = service
-        .metadata
-        .creation_timestamp
-        .as_ref()
-        .map(|time| time.0);
-    changed.chain(created.filter(|_| existing.is_none())).min()
+    changed.filter_map(|pod| pods::ready_since(pod)).min()
 }
 
 #[cfg(test)]
@@ -340,9 +269,9 @@ mod tests {
             pod(2, "False", None),
             pod(3, "True", leaving),
         ];
-        let strict = json!([{"ready": ["10.42.0.1"], "not": ["10.42.0.2"], "ports": [53, 8080]}]);
+        let strict = json!([{"ready": ["10.42.0.1"], "not": ["10.42.0.2"], "ports": [8080, 53]}]);
         check(&service(json!({})), &pods, strict);
-        let lenient = json!([{"ready": ["10.42.0.1", "10.42.0.2", "10.42.0.3"], "not": [], "ports": [53, 8080]}]);
+        let lenient = json!([{"ready": ["10.42.0.1", "10.42.0.2", "10.42.0.3"], "not": [], "ports": [8080, 53]}]);
         check(
             &service(json!({"publishNotReadyAddresses": true})),
             &pods,

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Node, ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -65,13 +64,6 @@ pub(in super::super) fn is_ipv6_first(service: &Service) -> bool {
     address_types(service).first() == Some(&AddressType::Ipv6)
 }
 
-/// An endpoint on its way into a slice, with the moment that made it so.
-#[derive(Clone, Debug)]
-pub(super) struct Candidate {
-    pub(super) endpoint: Endpoint,
-    pub(super) since: Option<Timestamp>,
-}
-
 /// What makes two endpoints the same one, whatever its conditions say.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Identity {
@@ -100,7 +92,7 @@ pub(super) fn candidate(
     node: Option<&Node>,
     service: &Service,
     family: AddressType,
-) -> Option<Candidate> {
+) -> Option<Endpoint> {
     let addresses: Vec<String> = pods::addresses(pod)
         .into_iter()
         .filter(|address| family.includes(address))
@@ -111,7 +103,7 @@ pub(super) fn candidate(
     }
     let serving = pods::is_ready(pod);
     let terminating = pods::is_terminating(pod);
-    let endpoint = Endpoint {
+    Some(Endpoint {
         addresses,
         conditions: Some(EndpointConditions {
             ready: Some(publishes_not_ready(service) || (serving && !terminating)),
@@ -132,9 +124,7 @@ pub(super) fn candidate(
             .filter(|zone| !zone.is_empty())
             .cloned(),
         ..Endpoint::default()
-    };
-    let since = pods::ready_since(pod);
-    Some(Candidate { endpoint, since })
+    })
 }
 
 pub(in super::super) fn publishes_not_ready(service: &Service) -> bool {

@@ -3,6 +3,9 @@
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, ForNode, ForZone};
 
+const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+const MODE: &str = "service.kubernetes.io/topology-mode";
+
 /// Whom an endpoint prefers to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Distribution {
@@ -13,6 +16,9 @@ pub(super) enum Distribution {
 
 impl Distribution {
     pub(super) fn of(service: &Service) -> Distribution {
+        if is_proportional(service) {
+            return Distribution::Anywhere;
+        }
         let spec = service.spec.as_ref();
         match spec.and_then(|spec| spec.traffic_distribution.as_deref()) {
             Some("PreferClose" | "PreferSameZone") => Distribution::SameZone,
@@ -20,6 +26,13 @@ impl Distribution {
             Some(_) | None => Distribution::Anywhere,
         }
     }
+}
+
+/// Says whether an annotation asks for hints in proportion to the zones, which no `trafficDistribution` overrules.
+pub(super) fn is_proportional(service: &Service) -> bool {
+    let annotations = service.metadata.annotations.as_ref();
+    let asked = annotations.and_then(|all| all.get(HINTS).or_else(|| all.get(MODE)));
+    matches!(asked.map(String::as_str), Some("Auto" | "auto"))
 }
 
 /// The hints of one endpoint; only ready endpoints have any.

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
-use super::endpoint::{Candidate, Identity, identity};
+use super::endpoint::{Identity, identity};
 use crate::controllers::selector::Labels;
 
 /// Endpoints a slice holds at most, as kube-controller-manager's `--max-endpoints-per-slice`.
@@ -20,20 +19,18 @@ pub(super) struct Packing {
     pub(super) unchanged: Vec<Arc<EndpointSlice>>,
     pub(super) emptied: Vec<Arc<EndpointSlice>>,
     pub(super) created: Vec<Vec<Endpoint>>,
-    /// The earliest moment that made one of the endpoints new or different.
-    pub(super) trigger: Option<Timestamp>,
 }
 
 /// Fits `candidates` into `slices`: keep what is there, top up slices written anyway, then one that fits, then new ones.
 pub(super) fn pack(
     slices: &[Arc<EndpointSlice>],
-    candidates: Vec<Candidate>,
+    candidates: Vec<Endpoint>,
     labels: &Labels,
 ) -> Packing {
-    let mut wanted: BTreeMap<Identity, Candidate> = BTreeMap::new();
+    let mut wanted: BTreeMap<Identity, Endpoint> = BTreeMap::new();
     let mut order: Vec<Identity> = Vec::new();
     for candidate in candidates {
-        let identity = identity(&candidate.endpoint);
+        let identity = identity(&candidate);
         if wanted.insert(identity.clone(), candidate).is_none() {
             order.push(identity);
         }
@@ -45,10 +42,7 @@ pub(super) fn pack(
     let placed_by_pod = order
         .into_iter()
         .filter_map(|identity| wanted.remove(&identity));
-    let mut remaining: Vec<Candidate> = placed_by_pod.collect();
-    for candidate in &remaining {
-        packing.triggered_at(candidate.since);
-    }
+    let mut remaining: Vec<Endpoint> = placed_by_pod.collect();
     packing.top_up(&mut remaining);
     packing.place_rest(remaining);
     packing
@@ -59,7 +53,7 @@ impl Packing {
     fn keep(
         &mut self,
         slice: &Arc<EndpointSlice>,
-        wanted: &mut BTreeMap<Identity, Candidate>,
+        wanted: &mut BTreeMap<Identity, Endpoint>,
         labels: &Labels,
     ) {
         let before = slice.endpoints.as_deref().unwrap_or_default();
@@ -69,11 +63,8 @@ impl Packing {
             let Some(candidate) = wanted.remove(&identity(endpoint)) else {
                 continue;
             };
-            if !same(endpoint, &candidate.endpoint) {
-                changed = true;
-                self.triggered_at(candidate.since);
-            }
-            after.push(candidate.endpoint);
+            changed |= !same(endpoint, &candidate);
+            after.push(candidate);
         }
         if changed || before.len() != after.len() {
             if after.is_empty() {
@@ -88,18 +79,18 @@ impl Packing {
         }
     }
 
-    fn top_up(&mut self, remaining: &mut Vec<Candidate>) {
+    fn top_up(&mut self, remaining: &mut Vec<Endpoint>) {
         self.updated
             .sort_by_key(|(_, endpoints)| std::cmp::Reverse(endpoints.len()));
         for (_, endpoints) in &mut self.updated {
             let room = ENDPOINTS_MAX
                 .saturating_sub(endpoints.len())
                 .min(remaining.len());
-            endpoints.extend(remaining.drain(..room).map(|candidate| candidate.endpoint));
+            endpoints.extend(remaining.drain(..room));
         }
     }
 
-    fn place_rest(&mut self, mut remaining: Vec<Candidate>) {
+    fn place_rest(&mut self, mut remaining: Vec<Endpoint>) {
         while !remaining.is_empty() {
             let count = remaining.len().min(ENDPOINTS_MAX);
             let fitting = if remaining.len() < ENDPOINTS_MAX {
@@ -107,7 +98,7 @@ impl Packing {
             } else {
                 None
             };
-            let added = remaining.drain(..count).map(|candidate| candidate.endpoint);
+            let added = remaining.drain(..count);
             match fitting {
                 Some(index) => {
                     let slice = self.unchanged.remove(index);
@@ -130,13 +121,6 @@ impl Packing {
             .filter(|(_, size)| size + count <= ENDPOINTS_MAX)
             .max_by_key(|(_, size)| *size)
             .map(|(index, _)| index)
-    }
-
-    fn triggered_at(&mut self, since: Option<Timestamp>) {
-        self.trigger = match (self.trigger, since) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
     }
 }
 

@@ -8,13 +8,12 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::endpoint::{
-    AddressType, Candidate, address_types, candidate, ports, publishes_not_ready,
-};
+use super::endpoint::{AddressType, address_types, candidate, ports, publishes_not_ready};
 use super::hints::{Distribution, hints};
 use super::pack::{Packing, pack};
 use super::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_NAME_LABEL, deletion};
 use crate::controllers::claim::{controller_reference, is_controlled_by};
+use crate::controllers::inventory::FOREGROUND_FINALIZER;
 use crate::controllers::pods;
 use crate::controllers::selection::{HEADLESS_LABEL, TRIGGER_TIME_ANNOTATION, is_headless};
 use crate::controllers::selector::Labels;
@@ -36,7 +35,12 @@ type PortMap = Vec<(String, String, i32, Option<String>)>;
 /// Plans the writes; none when every slice is right already.
 pub(super) fn plan(snapshot: &Snapshot<'_>) -> Vec<Write<EndpointSlice>> {
     let service = snapshot.service;
-    if service.metadata.deletion_timestamp.is_some() {
+    // Whatever is made for an owner that waits for its dependents would keep it waiting.
+    let finalizers = service.metadata.finalizers.as_deref().unwrap_or_default();
+    if finalizers
+        .iter()
+        .any(|finalizer| finalizer == FOREGROUND_FINALIZER)
+    {
         return Vec::new();
     }
     let labels = slice_labels(service);
@@ -75,27 +79,21 @@ fn plan_family(
         let key = port_map(slice.ports.as_deref().unwrap_or_default());
         existing.entry(key).or_default().push(slice);
     }
-    let mut trigger = None;
     let mut draft = Draft::default();
     for (key, (ports, candidates)) in candidates(snapshot, family) {
         let slices = existing.remove(&key).unwrap_or_default();
         let packing = pack(&slices, candidates, labels);
-        trigger = earliest(trigger, packing.trigger);
         draft.take(packing, ports, &mut deleted);
     }
     deleted.extend(existing.into_values().flatten());
     if draft.created.is_empty() && deleted.len() == existing_count {
         draft.add_placeholder(&mut deleted, labels);
     }
-    if existing_count == 0 {
-        let created = snapshot.service.metadata.creation_timestamp.as_ref();
-        trigger = earliest(trigger, created.map(|time| time.0));
-    }
     let frame = Frame {
         service: snapshot.service,
         family,
         labels,
-        trigger,
+        trigger: trigger(snapshot),
         distribution: Distribution::of(snapshot.service),
     };
     draft.writes(&frame, deleted)
@@ -104,14 +102,11 @@ fn plan_family(
 fn candidates(
     snapshot: &Snapshot<'_>,
     family: AddressType,
-) -> BTreeMap<PortMap, (Vec<EndpointPort>, Vec<Candidate>)> {
+) -> BTreeMap<PortMap, (Vec<EndpointPort>, Vec<Endpoint>)> {
     let service = snapshot.service;
-    let mut by_ports: BTreeMap<PortMap, (Vec<EndpointPort>, Vec<Candidate>)> = BTreeMap::new();
-    for pod in snapshot.pods.iter().filter(|pod| !pods::is_terminal(pod)) {
+    let mut by_ports: BTreeMap<PortMap, (Vec<EndpointPort>, Vec<Endpoint>)> = BTreeMap::new();
+    for pod in listed(snapshot) {
         let node = pods::node_name(pod).and_then(snapshot.node);
-        if node.is_none() && !publishes_not_ready(service) {
-            continue;
-        }
         let Some(candidate) = candidate(pod, node.as_deref(), service, family) else {
             continue;
         };
@@ -122,6 +117,14 @@ fn candidates(
         entry.1.push(candidate);
     }
     by_ports
+}
+
+/// The pods that count at all: those that have not ended, on nodes that there are.
+fn listed<'a>(snapshot: &'a Snapshot<'_>) -> impl Iterator<Item = &'a Arc<Pod>> {
+    let tolerates = publishes_not_ready(snapshot.service);
+    let has_node = |pod: &Pod| pods::node_name(pod).and_then(snapshot.node).is_some();
+    let pods = snapshot.pods.iter();
+    pods.filter(move |pod| !pods::is_terminal(pod) && (tolerates || has_node(pod)))
 }
 
 fn port_map(ports: &[EndpointPort]) -> PortMap {
@@ -140,11 +143,26 @@ fn port_map(ports: &[EndpointPort]) -> PortMap {
     map
 }
 
-fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
+/// The earliest change of readiness that the slices do not show yet; for the first ones, when the Service was made.
+fn trigger(snapshot: &Snapshot<'_>) -> Option<Timestamp> {
+    if snapshot.slices.is_empty() {
+        let created = snapshot.service.metadata.creation_timestamp.as_ref();
+        return created.map(|time| time.0);
     }
+    let endpoints = snapshot.slices.iter().flat_map(|slice| &slice.endpoints);
+    let shown: BTreeMap<&str, Option<bool>> = endpoints
+        .flatten()
+        .filter_map(|endpoint| {
+            let uid = endpoint.target_ref.as_ref()?.uid.as_deref()?;
+            Some((uid, endpoint.conditions.as_ref().and_then(|c| c.serving)))
+        })
+        .collect();
+    let is_news = |pod: &&Arc<Pod>| {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        !pods::addresses(pod).is_empty() && shown.get(uid) != Some(&Some(pods::is_ready(pod)))
+    };
+    let news = listed(snapshot).filter(is_news);
+    news.filter_map(|pod| pods::ready_since(pod)).min()
 }
 
 /// What all slices of one family share.
@@ -175,7 +193,6 @@ impl Draft {
             unchanged,
             emptied,
             created,
-            trigger: _,
         } = packing;
         let created = created
             .into_iter()

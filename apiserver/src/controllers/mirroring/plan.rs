@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{EndpointAddress, Endpoints, Service};
+use k8s_openapi::api::core::v1::{
+    self as core, EndpointAddress, EndpointSubset, Endpoints, Service,
+};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use knarr_api::names::address::{Family, parse_sloppy};
 
 use super::MANAGED_BY;
 use crate::controllers::claim::controller_reference;
+use crate::controllers::endpoints::repack::{Offer, repack};
 use crate::controllers::endpointslice::{MANAGED_BY_LABEL, SERVICE_NAME_LABEL};
 use crate::controllers::event::Notice;
 use crate::controllers::selection::TRIGGER_TIME_ANNOTATION;
@@ -50,9 +54,7 @@ pub(super) fn plan(
     service: Option<&Service>,
     slices: &[Arc<EndpointSlice>],
 ) -> Plan {
-    let source = endpoints.filter(|endpoints| {
-        is_mirrored(endpoints) && endpoints.metadata.deletion_timestamp.is_none()
-    });
+    let source = endpoints.filter(|endpoints| is_mirrored(endpoints));
     let (Some(source), Some(_)) = (source, service.filter(|service| !has_selector(service))) else {
         return Plan {
             writes: slices
@@ -72,10 +74,15 @@ pub(super) fn plan(
         });
         let any = || spare.iter().position(|slice| slice.address_type == family);
         let reused = best.or_else(any).map(|index| spare.remove(index));
-        let slice = slice(source, reused.map(Arc::as_ref), family, ports, found);
+        let mut slice = slice(source, reused.map(Arc::as_ref), family, ports, found);
         match reused {
             Some(reused) if **reused == slice => {}
-            Some(_) => writes.push(Write::Replace(slice)),
+            Some(_) => {
+                // As in Kubernetes, only a slice that takes over other ports still looks newly made.
+                slice.metadata.generate_name = best.is_none().then(|| generate_name(source));
+                writes.push(Write::Replace(slice));
+            }
+            None if source.metadata.deletion_timestamp.is_some() => {}
             None => writes.push(Write::Create(slice)),
         }
     }
@@ -90,58 +97,66 @@ type PortKey = Vec<(String, String, i32, Option<String>)>;
 
 fn wanted(source: &Endpoints, notices: &mut Vec<Notice>) -> Wanted {
     let mut wanted = Wanted::new();
-    let name = source.metadata.name.as_deref().unwrap_or_default();
-    let namespace = source.metadata.namespace.as_deref().unwrap_or_default();
-    for subset in source.subsets.iter().flatten() {
-        let ports: Vec<EndpointPort> = subset
-            .ports
-            .iter()
-            .flatten()
-            .map(|port| EndpointPort {
-                app_protocol: port.app_protocol.clone(),
-                name: Some(port.name.clone().unwrap_or_default()),
-                port: Some(port.port),
-                protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())),
-            })
-            .collect();
-        let ready = subset
-            .addresses
-            .iter()
-            .flatten()
-            .map(|address| (address, true));
-        let unready = subset
-            .not_ready_addresses
-            .iter()
-            .flatten()
-            .map(|address| (address, false));
-        let all: Vec<(&EndpointAddress, bool)> = ready.chain(unready).collect();
-        if all.len() > ADDRESSES_MAX {
-            let dropped = all.len() - ADDRESSES_MAX;
-            let message = format!(
-                "Skipped {dropped} addresses of {namespace}/{name}: a mirrored subset holds at most {ADDRESSES_MAX}"
-            );
-            notices.push(Notice::warning("TooManyAddressesToMirror", message));
-        }
-        for (address, ready) in all.into_iter().take(ADDRESSES_MAX) {
-            let family = match address.ip.parse() {
-                Ok(IpAddr::V4(_)) => "IPv4",
-                Ok(IpAddr::V6(_)) => "IPv6",
-                Err(_) => {
-                    let message = format!(
-                        "Skipped {} of {namespace}/{name}: not an IP address",
-                        address.ip
-                    );
-                    notices.push(Notice::warning("InvalidIPAddress", message));
-                    continue;
-                }
-            };
+    let (mut invalid, mut skipped) = (0, 0);
+    for subset in repack(source.subsets.iter().flatten().flat_map(offers)) {
+        let ports: Vec<EndpointPort> = subset.ports.iter().flatten().map(endpoint_port).collect();
+        let addresses = addresses(&subset);
+        let count = addresses.len();
+        let valid = addresses
+            .into_iter()
+            .filter_map(|(address, ready)| Some((parse_sloppy(&address.ip)?, address, ready)));
+        let valid: Vec<_> = valid.collect();
+        invalid += count - valid.len();
+        skipped += valid.len().saturating_sub(ADDRESSES_MAX);
+        for (ip, address, ready) in valid.into_iter().take(ADDRESSES_MAX) {
             let entry = wanted
-                .entry((family, key(&ports)))
+                .entry((Family::of(ip).wire(), key(&ports)))
                 .or_insert_with(|| (ports.clone(), Vec::new()));
-            entry.1.push(endpoint(address, ready));
+            entry.1.push(endpoint(ip, address, ready));
         }
     }
+    if invalid > 0 {
+        let message =
+            format!("Skipped {invalid} invalid IP addresses when mirroring to EndpointSlices");
+        notices.push(Notice::warning("InvalidIPAddress", message));
+    }
+    if skipped > 0 {
+        let message = format!(
+            "A max of {ADDRESSES_MAX} addresses can be mirrored to EndpointSlices per Endpoints subset. {} addresses were skipped",
+            skipped + invalid
+        );
+        notices.push(Notice::warning("TooManyAddressesToMirror", message));
+    }
     wanted
+}
+
+/// The addresses of a subset, and whether each is ready.
+fn addresses(subset: &EndpointSubset) -> Vec<(&EndpointAddress, bool)> {
+    let ready = subset.addresses.iter().flatten();
+    let not_ready = subset.not_ready_addresses.iter().flatten();
+    let not_ready = not_ready.map(|address| (address, false));
+    ready
+        .map(|address| (address, true))
+        .chain(not_ready)
+        .collect()
+}
+
+fn offers(subset: &EndpointSubset) -> Vec<Offer> {
+    let offer = |(address, ready): (&EndpointAddress, bool)| Offer {
+        address: address.clone(),
+        ready,
+        ports: subset.ports.clone().unwrap_or_default(),
+    };
+    addresses(subset).into_iter().map(offer).collect()
+}
+
+fn endpoint_port(port: &core::EndpointPort) -> EndpointPort {
+    EndpointPort {
+        app_protocol: port.app_protocol.clone(),
+        name: Some(port.name.clone().unwrap_or_default()),
+        port: Some(port.port),
+        protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())),
+    }
 }
 
 fn key(ports: &[EndpointPort]) -> PortKey {
@@ -160,9 +175,10 @@ fn key(ports: &[EndpointPort]) -> PortKey {
     key
 }
 
-fn endpoint(address: &EndpointAddress, ready: bool) -> Endpoint {
+fn endpoint(ip: IpAddr, address: &EndpointAddress, ready: bool) -> Endpoint {
     Endpoint {
-        addresses: vec![address.ip.clone()],
+        // Slices take only the canonical form, Endpoints any.
+        addresses: vec![ip.to_string()],
         conditions: Some(EndpointConditions {
             ready: Some(ready),
             ..EndpointConditions::default()
@@ -177,6 +193,10 @@ fn endpoint(address: &EndpointAddress, ready: bool) -> Endpoint {
     }
 }
 
+fn generate_name(source: &Endpoints) -> String {
+    format!("{}-", source.metadata.name.as_deref().unwrap_or_default())
+}
+
 fn slice(
     source: &Endpoints,
     existing: Option<&EndpointSlice>,
@@ -189,7 +209,7 @@ fn slice(
         Some(slice) => slice.metadata.clone(),
         None => ObjectMeta {
             namespace: source.metadata.namespace.clone(),
-            generate_name: Some(format!("{name}-")),
+            generate_name: Some(generate_name(source)),
             ..ObjectMeta::default()
         },
     };
@@ -310,6 +330,58 @@ mod tests {
     }
 
     #[test]
+    fn subsets_of_the_same_addresses_make_one_slice() {
+        let on = |name, port| json!({"addresses": [{"ip": "192.0.2.1"}], "ports": [{"name": name, "port": port}]});
+        check(
+            &endpoints(json!({}), json!([on("a", 1), on("b", 2)])),
+            Some(&service(json!(null))),
+            json!([["IPv4", ["192.0.2.1 true"], [1, 2]]]),
+        );
+    }
+
+    #[test]
+    fn addresses_are_mirrored_in_canonical_form() {
+        let subsets = json!([{"addresses": [{"ip": "2001:DB8:0::1"}], "ports": [{"port": 1}]}]);
+        check(
+            &endpoints(json!({}), subsets),
+            Some(&service(json!(null))),
+            json!([["IPv6", ["2001:db8::1 true"], [1]]]),
+        );
+    }
+
+    #[test]
+    fn what_was_skipped_is_told_once_a_kind() {
+        let good = (0..1001).map(|n| json!({"ip": format!("10.0.{}.{}", n / 250, n % 250)}));
+        let addresses: Vec<Value> = good
+            .chain([json!({"ip": "x"}), json!({"ip": "y"})])
+            .collect();
+        let source = endpoints(json!({}), json!([{"addresses": addresses}]));
+        let Plan { notices, writes } = plan(Some(&source), Some(&service(json!(null))), &[]);
+        let texts: Vec<&str> = notices.iter().map(|n| n.message.as_str()).collect();
+        let expected = [
+            "Skipped 2 invalid IP addresses when mirroring to EndpointSlices",
+            "A max of 1000 addresses can be mirrored to EndpointSlices per Endpoints subset. 3 addresses were skipped",
+        ];
+        assert_eq!((texts.as_slice(), writes.len()), (&expected[..], 1));
+    }
+
+    #[test]
+    fn leaving_endpoints_are_followed_and_get_no_new_slices() {
+        let subsets = |ip: &str| json!([{"addresses": [{"ip": ip}], "ports": [{"port": 1}]}]);
+        let service = service(json!(null));
+        let expected = json!([["IPv4", ["192.0.2.1 true"], [1]]]);
+        let staying = endpoints(json!({}), subsets("192.0.2.1"));
+        let slices = check(&staying, Some(&service), expected);
+        let leaving = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
+        let leaving = endpoints(leaving, subsets("192.0.2.2"));
+        let writes = |slices| plan(Some(&leaving), Some(&service), slices).writes;
+        assert!(
+            matches!(writes(&slices[..]).as_slice(), [Write::Replace(slice)] if slice.metadata.generate_name.is_none())
+        );
+        assert!(writes(&[]).is_empty());
+    }
+
+    #[test]
     fn a_changed_port_is_rewritten_in_place() {
         let subsets =
             |port: i32| json!([{"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": port}]}]);
@@ -324,7 +396,9 @@ mod tests {
             Some(&service),
             &slices,
         );
-        assert!(matches!(changed.writes.as_slice(), [Write::Replace(_)]));
+        assert!(
+            matches!(changed.writes.as_slice(), [Write::Replace(slice)] if slice.metadata.generate_name.is_some())
+        );
     }
 
     #[test]

@@ -371,4 +371,50 @@ fn the_trigger_time_is_when_the_changed_pods_changed() {
         run(&service, &[pods[0].clone(), newly_unready()], &slices),
     );
     assert_eq!(time(&slices[0]).as_deref(), Some("2026-03-03T00:00:00Z"));
+    // What changes nobody's readiness has no time of its own.
+    let leaving = json!({"metadata/deletionTimestamp": "2026-04-04T00:00:00Z"});
+    let leaving = pod(&P {
+        extra: leaving,
+        ..P::default()
+    });
+    let moved = service_on_port(8081);
+    for (service, pods) in [
+        (&service, vec![leaving, newly_unready()]),
+        (&service, pods.to_vec()),
+        (&moved, vec![pods[0].clone(), newly_unready()]),
+    ] {
+        let after = settled(slices.clone(), run(service, &pods, &slices));
+        assert_ne!(after, slices);
+        assert_eq!(time(&after[0]), None);
+    }
+}
+
+fn service_on_port(target: i32) -> Service {
+    service(json!({"ports": [{"port": 80, "protocol": "TCP", "targetPort": target}]}))
+}
+
+#[test]
+fn a_leaving_service_keeps_its_endpoints_unless_it_waits_for_its_slices() {
+    let pods = [pod(&P::default())];
+    for (finalizer, expected) in [("example.com/hold", 1), ("foregroundDeletion", 0)] {
+        let mut service = service(json!({}));
+        service.metadata.finalizers = Some(vec![finalizer.to_owned()]);
+        assert_eq!(run(&service, &pods, &[]).len(), expected, "{finalizer}");
+    }
+}
+
+#[test]
+fn an_annotation_overrules_the_traffic_distribution() {
+    for (annotation, value, hinted) in [
+        ("service.kubernetes.io/topology-mode", "Auto", false),
+        ("service.kubernetes.io/topology-aware-hints", "auto", false),
+        ("service.kubernetes.io/topology-mode", "Disabled", true),
+    ] {
+        let mut service = service(json!({"trafficDistribution": "PreferClose"}));
+        let annotations = [(annotation.to_owned(), value.to_owned())];
+        service.metadata.annotations = Some(annotations.into());
+        let slices = settled(Vec::new(), run(&service, &[pod(&P::default())], &[]));
+        let endpoints = slices[0].endpoints.as_deref().expect("endpoints");
+        assert_eq!(endpoints[0].hints.is_some(), hinted, "{annotation} {value}");
+    }
 }
