@@ -244,6 +244,11 @@ pub fn show_struct(object: &Value, fields: &[(&str, &str)]) -> String {
     format!("{{{}}}", fields.join(","))
 }
 
+/// Characters that only say how others are shown.
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 /// Quotes as Go's `strconv.Quote`.
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
@@ -261,6 +266,9 @@ pub fn quote(text: &str) -> String {
             '\u{b}' => out.push_str("\\v"),
             c if (c as u32) < 0x20 || c as u32 == 0x7f => {
                 out.push_str(&format!("\\x{:02x}", c as u32))
+            }
+            c if c != ' ' && (c.is_control() || c.is_whitespace() || is_format(c)) => {
+                out.push_str(&format!("\\u{:04x}", c as u32))
             }
             c => out.push(c),
         }
@@ -288,6 +296,10 @@ mod tests {
         check(
             Error::duplicate(&port, "a\"b"),
             r#"spec.ports[0].nodePort: Duplicate value: "a\"b""#,
+        );
+        check(
+            Error::duplicate(&port, "a\u{200b}\u{a0} é\u{85}"),
+            r#"spec.ports[0].nodePort: Duplicate value: "a\u200b\u00a0 é\u0085""#,
         );
         check(
             Error::not_supported(&Path::new("spec").child("type"), "X", &["A", "B"]),

@@ -5,7 +5,7 @@ mod write;
 
 use serde_json::Value;
 
-use crate::{field, names};
+use crate::{field, meta, names};
 
 /// Everything the API server needs to know of a kind. Behaviour that differs between kinds is here or nowhere.
 pub struct Kind {
@@ -81,6 +81,8 @@ pub struct Subresource {
 pub struct Strategy {
     /// Says what is wrong with a name, in Kubernetes' words.
     pub validate_name: fn(&str) -> Vec<String>,
+    /// Makes a name of a `generateName` and random bytes.
+    pub generate_name: fn(base: &str, random: meta::Random) -> String,
     /// Fills in what the client left out (`pkg/apis/*/v1/defaults.go`).
     pub default: fn(&mut Value),
     /// Clears what a client may not set on create, such as status.
@@ -115,6 +117,7 @@ impl Strategy {
     /// Nothing to default, prepare or refuse; rows extend it with `..Strategy::BASE`.
     pub const BASE: Strategy = Strategy {
         validate_name: names::dns1123_subdomain,
+        generate_name: meta::generated_name,
         default: |_| {},
         prepare_create: |_| {},
         validate_create: |_| Vec::new(),

@@ -77,8 +77,11 @@ pub fn owner_references(object: &Value) -> &[Value] {
     items(&object["metadata"]["ownerReferences"])
 }
 
+/// What chance adds to a generated name.
+pub type Random = [u8; GENERATED_SUFFIX_LENGTH];
+
 /// Appends five characters chosen by `random`, as the API server does for `generateName`.
-pub fn generated_name(base: &str, random: [u8; GENERATED_SUFFIX_LENGTH]) -> String {
+pub fn generated_name(base: &str, random: Random) -> String {
     let mut end = base
         .len()
         .min(GENERATED_NAME_LENGTH_MAX - GENERATED_SUFFIX_LENGTH);

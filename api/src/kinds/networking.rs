@@ -5,7 +5,7 @@ mod validation;
 use serde_json::Value;
 
 use crate::{
-    kind::{Column, Kind, Scope, Strategy, Subresource},
+    kind::{Column, Kind, MetadataCheck, Scope, Strategy, Subresource},
     meta, table,
     value::{of_object, restore, str_of, texts},
 };
@@ -25,6 +25,8 @@ pub static IP_ADDRESS: Kind = Kind {
         validate_name: validation::address_name,
         validate_create: validation::validate_address,
         validate_update: validation::validate_address_update,
+        metadata_checks: &[MetadataCheck::Create, MetadataCheck::Update],
+        generate_name: |base, _| base.to_owned(),
         ..Strategy::BASE
     },
     columns: &[

@@ -17,19 +17,30 @@ use crate::{
 const GENERATED_NAMES_MAX: usize = 8;
 
 impl Writer<'_> {
-    /// Creates an object, under a generated name if it has none.
-    pub(crate) async fn create(&mut self, mut object: Value) -> Result<Written, Status> {
-        let version = meta::resource_version(&object);
-        if !version.is_empty() && version != "0" {
-            let text = "resourceVersion should not be set on objects to be created";
-            return Err(respond::unclassified(text));
+    /// Creates an object that a client sent, under a generated name if it has none.
+    pub(crate) async fn create(&mut self, object: Value) -> Result<Written, Status> {
+        let version = identity::parse_version(meta::resource_version(&object));
+        if matches!(version, Ok(0) | Err(_)) || self.dry_run == DryRun::All {
+            return self.create_under_any_name(object).await;
         }
+        // Everything else that is wrong is said first.
+        self.dry_run = DryRun::All;
+        match self.create_under_any_name(object).await {
+            Err(status) if status.reason != "AlreadyExists" => Err(status),
+            Ok(_) | Err(_) => Err(respond::unclassified(
+                "resourceVersion should not be set on objects to be created",
+            )),
+        }
+    }
+
+    async fn create_under_any_name(&mut self, mut object: Value) -> Result<Written, Status> {
         let base = meta::generate_name(&object).to_owned();
         if !meta::name(&object).is_empty() || base.is_empty() {
             return self.create_named(object).await;
         }
         for _ in 0..GENERATED_NAMES_MAX {
-            meta::set(&mut object, "name", metadata::generated_name(&base));
+            let name = (self.kind.strategy.generate_name)(&base, rand::random());
+            meta::set(&mut object, "name", name);
             match self.create_named(object.clone()).await {
                 Err(status) if status.reason == "AlreadyExists" => {}
                 outcome => return outcome,

@@ -1,6 +1,6 @@
 //! Name, namespace and owners in a body against those of the request.
 
-use knarr_api::{meta, status::Status, value::str_of};
+use knarr_api::{field::quote, meta, status::Status, value::str_of};
 use serde_json::Value;
 
 /// Fills in the namespace of the request; another one is refused. Cluster-scoped objects lose theirs.
@@ -43,6 +43,22 @@ pub(super) fn check_name(object: &Value, name: &str, namespace: &str) -> Result<
         )));
     }
     Ok(())
+}
+
+/// The number that a resourceVersion is, or what Go's parser says of it; none is 0.
+pub(super) fn parse_version(text: &str) -> Result<u64, String> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    let is_number = text.bytes().all(|c| c.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number).ok_or_else(|| {
+        let problem = if is_number {
+            "value out of range"
+        } else {
+            "invalid syntax"
+        };
+        format!("strconv.ParseUint: parsing {}: {problem}", quote(text))
+    })
 }
 
 /// Keeps the first of several references to one owner, and says so.
@@ -103,6 +119,21 @@ mod tests {
             json!({"metadata": {}}),
             "the name of the object (u based on URL) was undeterminable: name must be provided",
         );
+    }
+
+    #[test]
+    fn a_version_is_a_number() {
+        let check = |text: &str, expected: Result<u64, &str>| {
+            let expected = expected
+                .map_err(|problem| format!("strconv.ParseUint: parsing \"{text}\": {problem}"));
+            assert_eq!(parse_version(text), expected);
+        };
+        check("", Ok(0));
+        check("0", Ok(0));
+        check("17", Ok(17));
+        check("+17", Err("invalid syntax"));
+        check("new", Err("invalid syntax"));
+        check("99999999999999999999", Err("value out of range"));
     }
 
     #[test]

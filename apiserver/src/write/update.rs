@@ -15,6 +15,7 @@ use super::{Part, Writer, Written, allocation, commit, identity, refuse_invalid,
 use crate::{
     State, read,
     request::options::DryRun,
+    respond,
     storage::{CommitError, Expect, Key, Stored, Write},
 };
 
@@ -151,7 +152,9 @@ impl Writer<'_> {
     /// A resourceVersion that is not the stored one is a conflict; none means any, where the kind allows.
     fn check_version(&self, key: &Key, new: &mut Value, old: &Value) -> Result<(), Status> {
         let current = meta::resource_version(old);
-        match meta::resource_version(new) {
+        let given = meta::resource_version(new);
+        identity::parse_version(given).map_err(respond::unclassified)?;
+        match given {
             "" | "0" if self.kind.strategy.unconditional_update => {
                 meta::set(new, "resourceVersion", current);
                 Ok(())

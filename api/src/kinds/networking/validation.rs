@@ -42,9 +42,10 @@ pub(super) fn validate_address(object: &Value) -> Vec<Error> {
 }
 
 pub(super) fn validate_address_update(new: &Value, old: &Value) -> Vec<Error> {
+    let mut errors = validate_address(new);
     let (now, before) = (&new["spec"]["parentRef"], &old["spec"]["parentRef"]);
     if now == before {
-        return Vec::new();
+        return errors;
     }
     let fields = [
         ("Group", "group"),
@@ -57,7 +58,8 @@ pub(super) fn validate_address_update(new: &Value, old: &Value) -> Vec<Error> {
         reference => show_struct(reference, &fields),
     };
     let path = Path::new("spec").child("parentRef");
-    vec![Error::invalid_shown(&path, &shown, IMMUTABLE)]
+    errors.push(Error::invalid_shown(&path, &shown, IMMUTABLE));
+    errors
 }
 
 pub(super) fn validate_ranges(object: &Value) -> Vec<Error> {

@@ -108,12 +108,42 @@ fn addresses_are_named_by_themselves_and_held_by_someone() {
     moved["spec"]["parentRef"]["name"] = json!("shop");
     check_update(
         kind,
-        held,
+        held.clone(),
         moved,
         &[
             "spec.parentRef: Invalid value: {\"Group\":\"\",\"Resource\":\"services\",\"Namespace\":\"n\",\"Name\":\"shop\"}: field is immutable",
         ],
     );
+    let mut freed = held.clone();
+    freed["spec"] = json!({});
+    check_update(
+        kind,
+        held.clone(),
+        freed,
+        &[
+            "spec.parentRef: Required value",
+            "spec.parentRef: Invalid value: null: field is immutable",
+        ],
+    );
+    let mut nameless = held.clone();
+    nameless["spec"]["parentRef"] = json!({"resource": "a/b"});
+    check_update(
+        kind,
+        held,
+        nameless,
+        &[
+            "spec.parentRef.resource: Invalid value: \"a/b\": may not contain '/'",
+            "spec.parentRef.name: Required value",
+            "spec.parentRef: Invalid value: {\"Group\":\"\",\"Resource\":\"a/b\",\"Namespace\":\"\",\"Name\":\"\"}: field is immutable",
+        ],
+    );
+}
+
+#[test]
+fn an_address_asked_for_as_a_generated_name_is_that_address() {
+    let named = |kind: &Kind, base| (kind.strategy.generate_name)(base, [0; 5]);
+    assert_eq!(named(&networking::IP_ADDRESS, "10.0.128.5"), "10.0.128.5");
+    assert_ne!(named(&networking::SERVICE_CIDR, "more-"), "more-");
 }
 
 #[test]
