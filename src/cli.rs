@@ -175,6 +175,22 @@ pub(crate) struct Flags {
     )]
     #[serde(default)]
     pub(crate) lb_pool: Vec<String>,
+    /// Requests the API server answers at once that change nothing; 0 is no bound [default: 400]
+    #[arg(
+        long,
+        global = true,
+        env = "KNARR_MAX_REQUESTS_INFLIGHT",
+        value_name = "COUNT"
+    )]
+    pub(crate) max_requests_inflight: Option<usize>,
+    /// Requests the API server answers at once that change something; 0 is no bound [default: 200]
+    #[arg(
+        long,
+        global = true,
+        env = "KNARR_MAX_MUTATING_REQUESTS_INFLIGHT",
+        value_name = "COUNT"
+    )]
+    pub(crate) max_mutating_requests_inflight: Option<usize>,
     /// Kubeconfig for the client commands [default: the one in the data directory]
     #[arg(long, global = true, env = "KUBECONFIG", value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,

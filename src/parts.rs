@@ -54,6 +54,8 @@ pub(crate) async fn open_api(settings: &Settings, ranges: &Ranges) -> Result<Api
         service_cidrs: ranges.service_cidr.clone(),
         cluster_cidrs: ranges.cluster_cidr.clone(),
         node_port_range: settings.node_ports.clone(),
+        requests_inflight_max: settings.requests_inflight_max,
+        mutating_requests_inflight_max: settings.mutating_requests_inflight_max,
         lb_pool: ranges.lb_pool.join(","),
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
         cluster_dns: Vec::new(),

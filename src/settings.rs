@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) node_port_addresses: NodePortAddresses,
     pub(crate) localhost_node_ports: LocalhostNodePorts,
     pub(crate) non_masquerade_cidrs: BTreeSet<IpNet>,
+    pub(crate) requests_inflight_max: usize,
+    pub(crate) mutating_requests_inflight_max: usize,
     pub(crate) kubeconfig: Option<PathBuf>,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: tracing::Level,
@@ -43,6 +45,8 @@ const DATA_DIR: &str = "/var/lib/knarr";
 const RUN_DIR: &str = "/run/knarr";
 const PORT: u16 = 6443;
 const NODE_PORTS: RangeInclusive<u16> = 30000..=32767;
+const REQUESTS_INFLIGHT_MAX: usize = 400;
+const MUTATING_REQUESTS_INFLIGHT_MAX: usize = 200;
 
 /// Settles flags over the file's keys over defaults; clap has already put the environment under the flags.
 pub(crate) fn settle(flags: Flags, hostname: &str) -> Result<Settings> {
@@ -64,6 +68,8 @@ pub(crate) fn settle(flags: Flags, hostname: &str) -> Result<Settings> {
         node_port_addresses,
         non_masquerade_cidr,
         lb_pool,
+        max_requests_inflight,
+        max_mutating_requests_inflight,
         kubeconfig,
         log_format,
         log_level,
@@ -105,6 +111,12 @@ pub(crate) fn settle(flags: Flags, hostname: &str) -> Result<Settings> {
             .iter()
             .map(IpNet::trunc)
             .collect(),
+        requests_inflight_max: max_requests_inflight
+            .or(file.max_requests_inflight)
+            .unwrap_or(REQUESTS_INFLIGHT_MAX),
+        mutating_requests_inflight_max: max_mutating_requests_inflight
+            .or(file.max_mutating_requests_inflight)
+            .unwrap_or(MUTATING_REQUESTS_INFLIGHT_MAX),
         kubeconfig: kubeconfig.or(file.kubeconfig),
         log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
         log_level: match log_level.or(file.log_level) {

@@ -56,7 +56,7 @@ pub enum Decision {
 }
 
 /// The group that nothing is forbidden to, whatever the roles say.
-const MASTERS: &str = "system:masters";
+pub(crate) const MASTERS: &str = "system:masters";
 
 /// The kinds that decide; a change of any makes a new policy.
 static KINDS: [&Kind; 4] = [&ROLE, &ROLE_BINDING, &CLUSTER_ROLE, &CLUSTER_ROLE_BINDING];

@@ -133,6 +133,8 @@ fn settings(config: &Config) -> Wanted {
         lb_pool,
         cluster_domain,
         cluster_dns: _,
+        requests_inflight_max: _,
+        mutating_requests_inflight_max: _,
     } = config;
     let (start, end) = (node_port_range.start(), node_port_range.end());
     let data = BTreeMap::from([

@@ -25,6 +25,10 @@ pub struct Config {
     pub cluster_domain: String,
     /// Empty: the tenth address of each service range.
     pub cluster_dns: Vec<IpAddr>,
+    /// Requests that only read, answered at once; 0: as many as come.
+    pub requests_inflight_max: usize,
+    /// The same for those that change something.
+    pub mutating_requests_inflight_max: usize,
 }
 
 /// The first usable address of a range: the one of `default/kubernetes` in a service range.
@@ -66,6 +70,8 @@ impl Config {
             lb_pool: String::new(),
             cluster_domain: "cluster.local".into(),
             cluster_dns: Vec::new(),
+            requests_inflight_max: 400,
+            mutating_requests_inflight_max: 200,
         }
     }
 }

@@ -4,11 +4,11 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
-    extract::{self, DefaultBodyLimit},
+    body::{self, Body},
+    extract,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use bytes::Bytes;
 use http::{HeaderMap, header::CONTENT_TYPE};
 use knarr_api::{kinds::lease::LEASE, status::Status, value::str_of};
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,6 @@ pub(crate) fn router(state: Arc<State>) -> Router {
     Router::new()
         .route("/cacerts", get(cacerts))
         .route("/knarr/v1/join", post(join))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(state)
 }
 
@@ -78,11 +77,15 @@ async fn join(
     extract::State(state): extract::State<Arc<State>>,
     user: Option<extract::Extension<User>>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
+    // Nothing is read for whom nobody knows.
     if !bearer(&headers).is_some_and(|secret| state.join_token.admits(secret)) {
         return refusal(&Status::unauthorized());
     }
+    let Ok(body) = body::to_bytes(body, BODY_BYTES_MAX).await else {
+        return refusal(&Status::bad_request("the request's body cannot be read"));
+    };
     let request: Request = match serde_json::from_slice(&body) {
         Ok(request) => request,
         Err(error) => return refusal(&Status::bad_request(error.to_string())),

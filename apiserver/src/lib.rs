@@ -11,6 +11,7 @@ pub mod config;
 pub mod controllers;
 mod delete;
 mod discovery;
+mod inflight;
 mod join;
 mod keys;
 mod kubeconfig;
@@ -40,8 +41,15 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use self::{
-    accounts::Accounts, allocate::Allocator, auth::Authenticator, authorize::Authorizer,
-    keys::Keys, pki::Pki, serve::Endpoint, storage::Store,
+    accounts::Accounts,
+    allocate::Allocator,
+    auth::Authenticator,
+    authorize::Authorizer,
+    inflight::Inflight,
+    keys::Keys,
+    pki::Pki,
+    serve::{Endpoint, Limits},
+    storage::Store,
 };
 pub use self::{
     auth::User,
@@ -57,6 +65,7 @@ pub struct State {
     pub allocator: Allocator,
     pub authenticator: Authenticator,
     pub authorizer: Authorizer,
+    pub inflight: Inflight,
     pub pki: Pki,
     pub join_token: JoinToken,
 }
@@ -111,8 +120,13 @@ impl Server {
         let allocator = Allocator::new(store.clone(), &config, Box::new(random));
         let accounts = Accounts::new(store.clone(), accounts, &config);
         let authenticator = Authenticator::new(tokens, accounts);
+        let inflight = Inflight::new(
+            config.requests_inflight_max,
+            config.mutating_requests_inflight_max,
+        );
         let state = Arc::new(State {
             config,
+            inflight,
             allocator,
             authenticator,
             authorizer: Authorizer::new(store.clone()),
@@ -152,7 +166,18 @@ impl Server {
 
     /// Answers on `listener` until `shutdown`, then lets requests under way finish.
     pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
+        self.serve_within(Limits::default(), listener, shutdown)
+            .await;
+    }
+
+    pub(crate) async fn serve_within(
+        &self,
+        limits: Limits,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) {
         let endpoint = Endpoint {
+            limits,
             acceptor: self.acceptor.clone(),
             state: self.state.clone(),
             router: self.router.clone(),

@@ -18,14 +18,17 @@ use axum::{
     extract::{Request, State as Shared},
     response::Response,
 };
+use http::Extensions;
 
 pub(crate) use call::Call;
 pub(crate) use dispatch::check_writable_place;
 
 use crate::{
-    State, User, discovery,
+    State, User, discovery, inflight,
+    inflight::{Load, Seat},
     request::{Route, path},
     respond,
+    serve::Exchange,
 };
 
 /// All that the server answers.
@@ -45,6 +48,11 @@ async fn serve(Shared(state): Shared<Arc<State>>, mut request: Request) -> Respo
     if let Route::Resource(info) = route {
         return dispatch::resource(state, user, info, request).await;
     }
+    let load = Load::of_path(request.method(), path);
+    let _seat = match take_seat(&state, &user, load, request.extensions()) {
+        Ok(seat) => seat,
+        Err(refusal) => return *refusal,
+    };
     if let Err(status) = guard::check_path(&state, &user, request.method(), path) {
         return respond::failure(&status);
     }
@@ -55,4 +63,21 @@ async fn serve(Shared(state): Shared<Arc<State>>, mut request: Request) -> Respo
         Route::Plain(path) => plain::serve(&state, &path, &request),
         _ => plain::serve(&state, "", &request),
     }
+}
+
+/// A place among the requests under way: its exchange's if it came over a connection, else the caller's to hold.
+fn take_seat(
+    state: &State,
+    user: &User,
+    load: Load,
+    extensions: &Extensions,
+) -> Result<Option<Seat>, Box<Response>> {
+    let seat = state.inflight.seat(load, user);
+    let seat = seat.ok_or_else(|| Box::new(inflight::refusal()))?;
+    let Some(exchange) = extensions.get::<Arc<Exchange>>() else {
+        return Ok(Some(seat));
+    };
+    exchange.will_take(load.span());
+    exchange.keep(seat);
+    Ok(None)
 }

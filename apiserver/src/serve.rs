@@ -1,14 +1,19 @@
 //! Connections: accepting, TLS, HTTP/1.1 and h2, who is on the other end, and an orderly end.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+mod connection;
+mod exchange;
+mod limits;
+
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, response::IntoResponse};
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
 };
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use knarr_api::status::Status;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
@@ -19,16 +24,19 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
+use self::{
+    connection::{Connection, Connections},
+    exchange::Answer,
+};
+pub(crate) use self::{
+    exchange::{Exchange, Span},
+    limits::Limits,
+};
 use crate::{
     State,
     auth::{User, certificate_user},
 };
 
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A client that has not sent its request's headers by then is cut off.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
-const HEADER_BYTES_MAX: usize = 128 << 10;
-const STREAMS_MAX: u32 = 250;
 /// How long requests under way may take to finish at shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, for want of file descriptors mostly.
@@ -42,11 +50,13 @@ pub(crate) struct Endpoint {
     pub acceptor: TlsAcceptor,
     pub state: Arc<State>,
     pub router: Router,
+    pub limits: Limits,
 }
 
 /// Serves until `shutdown`, then lets requests under way finish.
 pub(crate) async fn serve(endpoint: Endpoint, listener: TcpListener, shutdown: CancellationToken) {
-    let connections = TaskTracker::new();
+    let tasks = TaskTracker::new();
+    let connections = Connections::new(endpoint.limits);
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -54,8 +64,12 @@ pub(crate) async fn serve(endpoint: Endpoint, listener: TcpListener, shutdown: C
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = connection(endpoint.clone(), stream, shutdown.clone());
-                connections.spawn(connection);
+                let Some(connection) = connections.open() else {
+                    tracing::warn!("a connection is refused: there are too many");
+                    continue;
+                };
+                let served = served(endpoint.clone(), connection, stream, shutdown.clone());
+                tasks.spawn(served);
             }
             Err(error) => {
                 tracing::warn!(%error, "accepting a connection");
@@ -64,27 +78,64 @@ pub(crate) async fn serve(endpoint: Endpoint, listener: TcpListener, shutdown: C
         }
     }
     drop(listener);
-    connections.close();
-    let _ = timeout(DRAIN_TIMEOUT * 2, connections.wait()).await;
+    tasks.close();
+    let _ = timeout(DRAIN_TIMEOUT * 2, tasks.wait()).await;
 }
 
-async fn connection(endpoint: Endpoint, stream: TcpStream, shutdown: CancellationToken) {
+async fn served(
+    endpoint: Endpoint,
+    connection: Arc<Connection>,
+    stream: TcpStream,
+    shutdown: CancellationToken,
+) {
     prepare(&stream);
-    let accepted = timeout(HANDSHAKE_TIMEOUT, endpoint.acceptor.accept(stream)).await;
+    let accepted = tokio::select! {
+        accepted = timeout(endpoint.limits.handshake, endpoint.acceptor.accept(stream)) => accepted,
+        () = connection.evicted.cancelled() => return,
+    };
     let Ok(Ok(stream)) = accepted else {
         return;
     };
+    let limits = endpoint.limits;
     let peer = peer(&stream).map(Arc::new);
-    let service = service_fn(move |request| answer(endpoint.clone(), peer.clone(), request));
-    let builder = http_builder();
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let of_requests = connection.clone();
+    let service = service_fn(move |request| {
+        let exchange = Exchange::begin(&of_requests);
+        answer(endpoint.clone(), peer.clone(), exchange, request)
+    });
+    let ending = async {
+        tokio::select! {
+            () = connection.outlived(&limits) => {}
+            () = connection.evicted.cancelled() => {}
+            () = shutdown.cancelled() => {}
+        }
+    };
+    let stream = TokioIo::new(stream);
+    if speaks_http2 {
+        let http = http2_builder().serve_connection(stream, service);
+        drive(http, http2::Connection::graceful_shutdown, ending).await;
+    } else {
+        let http = http1_builder().serve_connection(stream, service);
+        let http = http.with_upgrades();
+        drive(
+            http,
+            http1::UpgradeableConnection::graceful_shutdown,
+            ending,
+        )
+        .await;
+    }
+}
+
+/// Serves until the client is done or `ending` says so; then what is under way gets a moment to finish.
+async fn drive<C: Future>(http: C, finish: fn(Pin<&mut C>), ending: impl Future<Output = ()>) {
+    let mut http = std::pin::pin!(http);
     tokio::select! {
         // How a connection ends is the client's business.
-        _ = connection.as_mut() => return,
-        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+        _ = http.as_mut() => return,
+        () = ending => finish(http.as_mut()),
     }
-    let _ = timeout(DRAIN_TIMEOUT, connection).await;
+    let _ = timeout(DRAIN_TIMEOUT, http).await;
 }
 
 fn prepare(stream: &TcpStream) {
@@ -94,18 +145,26 @@ fn prepare(stream: &TcpStream) {
     let _ = setsockopt(stream, sockopt::TcpKeepIdle, &KEEPALIVE_SECONDS);
 }
 
-fn http_builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+/// How long a client may be silent is the connection's to know, whatever it speaks.
+fn http1_builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(HEADER_BYTES_MAX);
+        .header_read_timeout(None)
+        .max_headers(limits::HEAD_LINES_MAX)
+        .max_buf_size(limits::HEAD_BYTES_MAX);
     builder
-        .http2()
+}
+
+fn http2_builder() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_BYTES_MAX as u32);
+        .max_concurrent_streams(limits::STREAMS_MAX)
+        .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(limits::SEND_BUFFER_BYTES)
+        .max_header_list_size(limits::HEAD_BYTES_MAX as u32);
     builder
 }
 
@@ -118,19 +177,31 @@ fn peer(stream: &TlsStream<TcpStream>) -> Option<User> {
 async fn answer(
     endpoint: Endpoint,
     peer: Option<Arc<User>>,
+    exchange: Arc<Exchange>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+) -> Result<Response<Answer>, Infallible> {
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(exchange.clone());
+    let response = respond(endpoint, peer, request).await;
+    Ok(response.map(|body| Answer { body, exchange }))
+}
+
+async fn respond(
+    endpoint: Endpoint,
+    peer: Option<Arc<User>>,
+    mut request: Request<Body>,
+) -> Response<Body> {
     let path = request.uri().path();
     let user = endpoint
         .state
         .authenticator
         .user(path, peer.as_deref(), request.headers());
     let Ok(user) = user else {
-        return Ok(refusal(&Status::unauthorized()));
+        return refusal(&Status::unauthorized());
     };
-    let mut request = request.map(Body::new);
     request.extensions_mut().insert(user);
-    endpoint.router.oneshot(request).await
+    let Ok(response) = endpoint.router.oneshot(request).await;
+    response
 }
 
 /// A Status as a whole answer.

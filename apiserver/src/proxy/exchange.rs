@@ -1,5 +1,7 @@
 //! One request passed on and its answer passed back, upgrades included.
 
+use std::sync::Arc;
+
 use axum::{body::Body, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use hyper::{client::conn::http1, upgrade::OnUpgrade};
@@ -7,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 
 use super::Backend;
-use crate::routes::Call;
+use crate::{routes::Call, serve::Exchange};
 
 /// Headers that belong to one connection and are not passed on.
 const HOP_HEADERS: [HeaderName; 7] = [
@@ -63,8 +65,12 @@ pub(crate) async fn forward(call: &mut Call, upstream: Upstream) -> Result<Respo
     }
     let theirs = hyper::upgrade::on(&mut response);
     let ours = call.extensions.remove::<OnUpgrade>();
+    let exchange = call.extensions.remove::<Arc<Exchange>>();
     if let Some(ours) = ours {
-        tokio::spawn(tunnel(ours, theirs));
+        tokio::spawn(async move {
+            tunnel(ours, theirs).await;
+            drop(exchange);
+        });
     }
     Ok(response.map(|_| Body::empty()))
 }

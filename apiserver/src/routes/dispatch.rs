@@ -8,6 +8,7 @@ use knarr_api::{kind::Kind, kinds, status::Status};
 use super::Call;
 use crate::{
     State, User, delete, discovery,
+    inflight::Load,
     negotiate::Encoding,
     read,
     request::{Query, RequestInfo, Verb, body},
@@ -26,6 +27,14 @@ pub(super) async fn resource(
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let Some(verb) = info.verb(&parts.method, &query) else {
         return respond::failure(&respond::method_not_allowed());
+    };
+    let load = Load::of(&info, verb);
+    let _seat = match super::take_seat(&state, &user, load, &parts.extensions) {
+        Ok(seat) => seat,
+        Err(refusal) => {
+            body::drain(content).await;
+            return *refusal;
+        }
     };
     let mut call = Call {
         state,

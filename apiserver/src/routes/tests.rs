@@ -16,7 +16,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::{Config, Server, User};
+use crate::{Config, Server, State, User};
 
 /// A server of its own with the user's namespace `shop`.
 struct World {

@@ -32,6 +32,10 @@ fn fresh_directory() -> PathBuf {
 }
 
 async fn run() -> Running {
+    run_within(Limits::default()).await
+}
+
+async fn run_within(limits: Limits) -> Running {
     let directory = fresh_directory();
     let server = Arc::new(
         Server::open(Config::for_tests(directory.clone()))
@@ -42,7 +46,7 @@ async fn run() -> Running {
     let port = listener.local_addr().unwrap().port();
     let shutdown = CancellationToken::new();
     let (serving, token) = (server.clone(), shutdown.clone());
-    tokio::spawn(async move { serving.serve(listener, token).await });
+    tokio::spawn(async move { serving.serve_within(limits, listener, token).await });
     Running {
         server,
         port,
@@ -57,19 +61,28 @@ impl Running {
         &self,
         identity: Option<&Identity>,
     ) -> tokio_rustls::client::TlsStream<TcpStream> {
+        self.connect_speaking(b"http/1.1", identity).await
+    }
+
+    async fn connect_speaking(
+        &self,
+        protocol: &[u8],
+        identity: Option<&Identity>,
+    ) -> tokio_rustls::client::TlsStream<TcpStream> {
         let roots = self.server.state().pki.authority.roots().unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots);
-        let tls = match identity {
+        let mut tls = match identity {
             Some(identity) => {
                 let (chain, key) = identity.chain().unwrap();
                 builder.with_client_auth_cert(chain, key).unwrap()
             }
             None => builder.with_no_client_auth(),
         };
+        tls.alpn_protocols = vec![protocol.to_vec()];
         let tcp = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         let name = ServerName::try_from("kubernetes.default.svc").unwrap();
         let connector = TlsConnector::from(Arc::new(tls));
@@ -239,32 +252,5 @@ async fn keys_are_kept_and_the_serving_certificate_follows_its_names() {
     assert_ne!(first.server.certificate, third.server.certificate);
 }
 
-#[tokio::test]
-async fn clients_that_do_not_say_what_they_want_are_cut_off() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let running = run().await;
-    let silent = async {
-        let mut tcp = TcpStream::connect(("127.0.0.1", running.port))
-            .await
-            .unwrap();
-        tcp.read(&mut [0]).await.unwrap_or_default()
-    };
-    let halting = async {
-        let mut stream = running.connect(None).await;
-        stream
-            .write_all(b"GET /version HTTP/1.1\r\nHost: x\r\n")
-            .await
-            .unwrap();
-        let mut answer = Vec::new();
-        let _cut_off = stream.read_to_end(&mut answer).await;
-        String::from_utf8_lossy(&answer).contains("200 OK")
-    };
-    let limit = HANDSHAKE_TIMEOUT + HEADER_TIMEOUT + Duration::from_secs(20);
-    let (read, answered) = timeout(limit, async { tokio::join!(silent, halting) })
-        .await
-        .expect("both connections end");
-    assert_eq!(read, 0);
-    assert!(!answered);
-    let (code, _) = running.get("/version", None).await;
-    assert_eq!(code, 200);
-}
+mod floods;
+mod silence;

@@ -113,3 +113,48 @@ async fn parameters_that_make_no_sense_are_refused() {
         assert_eq!(answer.code.as_u16(), code, "{query}: {}", answer.message());
     }
 }
+
+#[tokio::test]
+async fn requests_over_the_bound_are_asked_to_come_back() {
+    use crate::inflight::Load;
+    let mut world = World::new().await;
+    let administrator = std::mem::replace(&mut world.user, User::new("jo", &[]));
+    let taken = {
+        let State {
+            config, inflight, ..
+        } = &**world.server.state();
+        let seats = |count: usize, load: Load| -> Vec<_> {
+            (0..count)
+                .map(|_| inflight.seat(load, &world.user).expect("a seat"))
+                .collect()
+        };
+        [
+            seats(config.requests_inflight_max, Load::Reading),
+            seats(config.mutating_requests_inflight_max, Load::Mutating),
+        ]
+    };
+    for (method, path, code) in [
+        ("GET", CONFIG_MAPS, 429),
+        ("GET", "/version", 429),
+        ("POST", CONFIG_MAPS, 429),
+        ("DELETE", CONFIG_MAPS, 429),
+        ("GET", "/livez", 200),
+        ("GET", "/api/v1/namespaces/shop/pods/p/log", 403),
+        ("GET", "/api/v1/configmaps?watch=true", 403),
+    ] {
+        let answer = world.call(method, path, JSON, Value::Null).await;
+        assert_eq!(answer.code.as_u16(), code, "{method} {path}");
+        if code == 429 {
+            let text = "Too many requests, please try again later.\n";
+            assert_eq!(answer.body, Value::from(text));
+            assert_eq!(answer.headers[header::RETRY_AFTER], "1");
+            let plain = "text/plain; charset=utf-8";
+            assert_eq!(answer.headers[header::CONTENT_TYPE], plain);
+        }
+    }
+    world.user = administrator;
+    assert_eq!(world.get(CONFIG_MAPS).await.code, StatusCode::OK);
+    drop(taken);
+    world.user = User::new("jo", &[]);
+    assert_eq!(world.get("/version").await.code, StatusCode::OK);
+}
