@@ -9,6 +9,7 @@ mod trace;
 mod accounts;
 mod churn;
 mod clients;
+mod counts;
 mod examples;
 mod explain;
 mod families;

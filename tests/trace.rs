@@ -12,7 +12,9 @@ use knarr_netproxy::nftables::{
     Name, Ruleset,
     trace::{End, Machine, Origin, Packet, trace},
 };
-use knarr_netproxy_plan::{Family as RulesetFamily, ServiceKey, Settings, Snapshot, check, plan};
+use knarr_netproxy_plan::{
+    Address, Family as RulesetFamily, FrontendKey, ServiceKey, Settings, Snapshot, check, plan,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -45,6 +47,39 @@ fn every_packet_ends_where_its_scenario_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_packet_is_counted_once_by_the_frontend_that_leads_it_to_a_backend() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios"));
+    let mut counted = BTreeSet::new();
+    for scenario in Scenario::all(folder) {
+        for world in World::each_family_of(&scenario, Stack::Dual) {
+            for row in &scenario.rows {
+                let (node, packet) = world.start(row);
+                let machine = world.machine(node, &BTreeSet::new());
+                for way in trace(&world.rulesets[node], &machine, packet) {
+                    let to = packet.destination;
+                    let translated = matches!(way.end, End::Passed { to: end, .. } if end != to);
+                    let knocked_at = |key: &FrontendKey| {
+                        let address = match key.address {
+                            Address::Ip(ip) => ip == to.ip(),
+                            Address::Node(_) => machine.addresses.contains(&to.ip()),
+                        };
+                        address && key.port == to.port() && key.protocol.number() == packet.protocol
+                    };
+                    let right = match way.counted_by.as_slice() {
+                        [] => !translated,
+                        [one] => translated && knocked_at(one),
+                        [_, _, ..] => false,
+                    };
+                    assert!(right, "{}: {row:?}: {way:?}", scenario.name);
+                    counted.extend(way.counted_by);
+                }
+            }
+        }
+    }
+    assert!(counted.len() > 20, "{counted:?}");
 }
 
 /// A client that a set of a ruleset remembers.

@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
-use knarr_netproxy_plan::{Answer, FrontendKind, Plan, PortKey};
+use knarr_netproxy_plan::{Answer, FrontendKey, FrontendKind, Plan, PortKey};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::nftables::element::Set;
@@ -21,8 +22,17 @@ pub(crate) struct Census {
     pub(crate) frontends: BTreeMap<FrontendKind, usize>,
     /// Service ports of policy Local that nobody on this node answers: from inside, and from outside.
     pub(crate) no_local_endpoints: NoLocalEndpoints,
+    /// Whom each frontend belongs to, in order of key.
+    pub(crate) owners: Vec<(FrontendKey, Owner)>,
     /// Elements that the kernel is believed to have, by set.
     pub(crate) elements: BTreeMap<Set, usize>,
+}
+
+/// Whom a frontend belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) service_port: Arc<PortKey>,
+    pub(crate) kind: FrontendKind,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +47,13 @@ impl Census {
         let mut frontends = BTreeMap::new();
         let mut internal: BTreeSet<&PortKey> = BTreeSet::new();
         let mut external: BTreeSet<&PortKey> = BTreeSet::new();
-        for frontend in plan.frontends.values() {
+        let mut owners = Vec::with_capacity(plan.frontends.len());
+        for (key, frontend) in &plan.frontends {
+            let owner = Owner {
+                service_port: frontend.service_port.clone(),
+                kind: frontend.kind,
+            };
+            owners.push((*key, owner));
             *frontends.entry(frontend.kind).or_default() += 1;
             if frontend.answer == Answer::Drop {
                 internal.insert(&frontend.service_port);
@@ -52,6 +68,7 @@ impl Census {
                 internal: internal.len(),
                 external: external.len(),
             },
+            owners,
             elements,
         }
     }

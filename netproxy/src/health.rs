@@ -1,6 +1,6 @@
 //! The proxy's own HTTP: `/healthz` and its kin, metrics, and one server per health-check node port.
 //!
-//! Tells what others found out. Never looks at the kernel.
+//! Tells what others found out.
 
 mod proxy;
 pub(crate) mod pulse;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     census,
+    connections::Connections,
     events::{Happening, Recorder, Regarding},
     metrics::Metrics,
     state::Published,
@@ -145,6 +146,10 @@ async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 async fn metrics(State(watched): State<Watched>) -> impl IntoResponse {
     let census = watched.census.ask().await;
-    let text = watched.vitals.metrics.text(census.as_ref());
+    let connections = match &census {
+        Some(census) => Connections::count(census.owners.clone()).await,
+        None => Connections::default(),
+    };
+    let text = watched.vitals.metrics.text(census.as_ref(), connections);
     ([(header::CONTENT_TYPE, METRICS_TYPE)], text)
 }

@@ -5,6 +5,7 @@
 
 pub mod announce;
 mod census;
+mod connections;
 mod conntrack;
 pub mod dns;
 mod events;

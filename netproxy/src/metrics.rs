@@ -9,7 +9,10 @@ use std::{
 
 use jiff::Timestamp;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::{
+        EncodeLabelSet,
+        text::{encode_eof, encode_registry},
+    },
     metrics::{
         counter::Counter,
         family::Family,
@@ -19,7 +22,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::census::Census;
+use crate::{census::Census, connections::Connections};
 
 type Seconds = Gauge<f64, AtomicU64>;
 
@@ -328,12 +331,17 @@ impl Metrics {
     }
 
     /// Everything in the text format of OpenMetrics.
-    pub(crate) fn text(&self, census: Option<&Census>) -> String {
+    pub(crate) fn text(&self, census: Option<&Census>, connections: Connections) -> String {
         if let Some(census) = census {
             self.plan.set(census);
         }
+        let mut of_services = Registry::with_prefix("knarr");
+        of_services.register_collector(Box::new(connections));
         let mut text = String::new();
-        match encode(&mut text, &self.registry) {
+        let written = encode_registry(&mut text, &self.registry)
+            .and_then(|()| encode_registry(&mut text, &of_services))
+            .and_then(|()| encode_eof(&mut text));
+        match written {
             Ok(()) => text,
             Err(_) => String::new(),
         }
@@ -345,6 +353,7 @@ impl OfPlan {
         let Census {
             frontends,
             no_local_endpoints,
+            owners: _,
             elements,
         } = census;
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
@@ -390,7 +399,7 @@ mod tests {
             now,
             &[ago(5), ago(-1)],
         );
-        let text = metrics.text(None);
+        let text = metrics.text(None, Connections::default());
         for line in [
             "kubeproxy_sync_proxy_rules_duration_seconds_bucket{le=\"0.004\"} 1",
             "kubeproxy_sync_proxy_rules_duration_seconds_bucket{le=\"0.002\"} 0",

@@ -132,7 +132,7 @@ pods      web-1: ready, 10.42.0.5 on node-1
 slices    web-abcde: 1 of 1 endpoints ready, ports 8080
 plan      on node-1
           10.0.128.7:80/tcp is answered by 10.42.0.5:8080
-kernel    table ip knarr has all 2 elements of the plan
+kernel    table ip knarr has all 3 elements of the plan
 packets   10.0.128.7:80/tcp from a pod: answered by 10.42.0.5:8080
           10.0.128.7:80/tcp from this node: answered by 10.42.0.5:8080
 verdict   default/web routes

@@ -55,6 +55,10 @@ pub enum Set {
     NodePortBackends,
     /// Who answers it from outside, under policy Local.
     LocalNodePortBackends,
+    /// How many connections each frontend has led to a backend.
+    Connections,
+    /// The same for node ports.
+    NodePortConnections,
 }
 
 /// What an element of a map leads to.
@@ -68,6 +72,15 @@ pub enum Leads {
     ToBackend,
 }
 
+/// Whether the kernel counts how often it found a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// It does not.
+    Nothing,
+    /// It does: packets and bytes.
+    Lookups,
+}
+
 /// The order in which keys are looked up in a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Matching {
@@ -79,7 +92,7 @@ pub enum Matching {
 
 impl Set {
     /// Every set and map, in the order in which they are read.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::ClusterCidrs,
         Self::PodCidrs,
         Self::ServiceCidrs,
@@ -99,6 +112,8 @@ impl Set {
         Self::LocalBackends,
         Self::NodePortBackends,
         Self::LocalNodePortBackends,
+        Self::Connections,
+        Self::NodePortConnections,
     ];
 
     /// The set's name.
@@ -124,6 +139,8 @@ impl Set {
             Self::LocalBackends => "local-backends",
             Self::NodePortBackends => "node-port-backends",
             Self::LocalNodePortBackends => "local-node-port-backends",
+            Self::Connections => "connections",
+            Self::NodePortConnections => "node-port-connections",
         }
     }
 
@@ -149,10 +166,12 @@ impl Set {
             Self::RestrictedFrontends
             | Self::NoEndpointServices
             | Self::Frontends
-            | Self::LocalFrontends => FRONTEND.to_vec(),
-            Self::NoEndpointNodePorts | Self::NodePorts | Self::LocalNodePorts => {
-                node_port.to_vec()
-            }
+            | Self::LocalFrontends
+            | Self::Connections => FRONTEND.to_vec(),
+            Self::NoEndpointNodePorts
+            | Self::NodePorts
+            | Self::LocalNodePorts
+            | Self::NodePortConnections => node_port.to_vec(),
             Self::Backends | Self::LocalBackends => [&FRONTEND[..], &[slot]].concat(),
             Self::NodePortBackends | Self::LocalNodePortBackends => {
                 [&node_port[..], &[slot]].concat()
@@ -172,7 +191,9 @@ impl Set {
             | Self::ClusterIps
             | Self::RestrictedFrontends
             | Self::AllowedSources
-            | Self::HairpinConnections => Leads::Nowhere,
+            | Self::HairpinConnections
+            | Self::Connections
+            | Self::NodePortConnections => Leads::Nowhere,
             Self::NoEndpointServices
             | Self::NoEndpointNodePorts
             | Self::Frontends
@@ -197,6 +218,15 @@ impl Set {
             | Self::NonMasqueradeCidrs
             | Self::AllowedSources => Matching::Ranges,
             _ => Matching::Exact,
+        }
+    }
+
+    /// Whether its elements count.
+    #[must_use]
+    pub fn counting(self) -> Counting {
+        match self {
+            Self::Connections | Self::NodePortConnections => Counting::Lookups,
+            _ => Counting::Nothing,
         }
     }
 }
@@ -334,17 +364,28 @@ struct Way {
 /// The elements of one frontend.
 #[must_use]
 pub fn of_frontend(key: &FrontendKey, frontend: &Frontend) -> Vec<Element> {
-    let mut elements = Vec::new();
     let node_port = frontend.kind == FrontendKind::NodePort;
-    let (verdicts, backends, silent) = if node_port {
+    let (verdicts, backends, silent, counters) = if node_port {
         (
             Set::NodePorts,
             Set::NodePortBackends,
             Set::NoEndpointNodePorts,
+            Set::NodePortConnections,
         )
     } else {
-        (Set::Frontends, Set::Backends, Set::NoEndpointServices)
+        (
+            Set::Frontends,
+            Set::Backends,
+            Set::NoEndpointServices,
+            Set::Connections,
+        )
     };
+    // Whoever answers, and even when nobody does: counts last as long as the frontend.
+    let mut elements = vec![Element {
+        set: counters,
+        key: Bytes::frontend(key).exactly(),
+        value: Value::Present,
+    }];
     let way = Way {
         verdicts,
         backends,
@@ -398,11 +439,13 @@ pub fn frontend_of(set: Set, key: &Key, family: Family) -> Option<FrontendKey> {
     };
     let bytes: &[u8] = &key.first;
     let (address, rest) = match set {
-        Set::Frontends | Set::NoEndpointServices => {
+        Set::Frontends | Set::NoEndpointServices | Set::Connections => {
             let (bytes, rest) = bytes.split_at_checked(address_bytes)?;
             (Address::Ip(super::text::address(bytes)?), rest)
         }
-        Set::NodePorts | Set::NoEndpointNodePorts => (Address::Node(family), bytes),
+        Set::NodePorts | Set::NoEndpointNodePorts | Set::NodePortConnections => {
+            (Address::Node(family), bytes)
+        }
         _ => return None,
     };
     let [protocol, _, _, _, high, low, ..] = rest else {

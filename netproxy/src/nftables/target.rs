@@ -9,6 +9,7 @@ use knarr_netproxy_plan::{
 
 use super::{
     Name, Verdict,
+    element::Set,
     expression::{Comparison, Presence, Side},
     ruleset::{Chain, Rule},
     statement::{FRONTEND, Field, Statement},
@@ -146,12 +147,17 @@ impl Target {
                 KeyStarts::WithAddress => FRONTEND.to_vec(),
                 KeyStarts::WithProtocol => vec![Field::Protocol, Field::Port],
             };
+            let counter = match key_starts {
+                KeyStarts::WithAddress => counted_by(Set::Connections, Presence::Present),
+                KeyStarts::WithProtocol => counted_by(Set::NodePortConnections, Presence::Present),
+            };
             key.push(Field::Slot { below });
             let dnat = Statement::DnatToElement {
                 key,
                 map: (*map).into(),
             };
-            chains.push((self.base_name(), regular(vec![vec![dnat]], family)));
+            let rules = vec![vec![counter], vec![dnat]];
+            chains.push((self.base_name(), regular(rules, family)));
         }
         let go_on = Statement::Verdict(Verdict::Goto(self.base_name()));
         let rules = match self.masks {
@@ -167,6 +173,15 @@ impl Target {
         };
         chains.push((self.name(), regular(rules, family)));
         chains
+    }
+}
+
+/// A lookup for the sake of the element's counter.
+fn counted_by(set: Set, presence: Presence) -> Statement {
+    Statement::Lookup {
+        key: set.key(),
+        set: set.name().into(),
+        presence,
     }
 }
 
@@ -253,7 +268,14 @@ fn choose(key: &AffinityKey, backends: &[SocketAddr]) -> Vec<Vec<Statement>> {
         1 => vec![goto(backend)],
         left => vec![Statement::OneIn(left), goto(backend)],
     });
-    known.chain(random).collect()
+    let counts = [
+        vec![counted_by(Set::Connections, Presence::Present)],
+        vec![
+            counted_by(Set::Connections, Presence::Absent),
+            counted_by(Set::NodePortConnections, Presence::Present),
+        ],
+    ];
+    counts.into_iter().chain(known).chain(random).collect()
 }
 
 fn endpoint_chain(key: &AffinityKey, backend: &SocketAddr) -> Name {

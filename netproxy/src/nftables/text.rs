@@ -10,7 +10,7 @@ use knarr_netproxy_plan::Family;
 
 use super::{
     TABLE,
-    element::{Key, Leads, Matching, Set, Value},
+    element::{Counting, Key, Leads, Matching, Set, Value},
     ruleset::{Chain, Edit, HookPoint, Rule, Ruleset},
     statement::{Field, Text, ip, key_text},
 };
@@ -26,10 +26,17 @@ pub fn render(ruleset: &Ruleset) -> String {
         if set.matching() == Matching::Ranges {
             text.push_str("\t\tflags interval\n");
         }
+        let counter = match set.counting() {
+            Counting::Lookups => {
+                text.push_str("\t\tcounter\n");
+                " counter packets 0 bytes 0"
+            }
+            Counting::Nothing => "",
+        };
         if !elements.is_empty() {
             let elements: Vec<String> = elements
                 .iter()
-                .map(|(key, value)| element_text(*set, key, value, family))
+                .map(|(key, value)| element_text(*set, key, value, family) + counter)
                 .collect();
             let _ = writeln!(
                 text,
@@ -68,9 +75,10 @@ pub fn render_edits(edits: &[Edit], family: Family) -> String {
                 let _ = writeln!(text, "add table {table}");
                 Set::ALL.iter().try_for_each(|set| {
                     let (keyword, name) = (keyword(*set), set.name());
-                    let flags = match set.matching() {
-                        Matching::Ranges => " flags interval;",
-                        Matching::Exact => "",
+                    let flags = match (set.matching(), set.counting()) {
+                        (Matching::Ranges, _) => " flags interval;",
+                        (Matching::Exact, Counting::Lookups) => " counter;",
+                        (Matching::Exact, Counting::Nothing) => "",
                     };
                     let kind = set_type(*set, family);
                     writeln!(text, "add {keyword} {table} {name} {{ {kind};{flags} }}")

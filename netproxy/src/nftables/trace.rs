@@ -7,11 +7,11 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use knarr_netproxy_plan::Family;
+use knarr_netproxy_plan::{Family, FrontendKey};
 
 use super::{
     Name, Ruleset, Verdict,
-    element::{Key, Matching, Set, Value},
+    element::{Counting, Key, Matching, Set, Value, frontend_of},
     expression::{Base, Comparison, Expression, Meta, Presence, Register, Side},
     ruleset::{Chain, HookPoint},
     statement::Field,
@@ -82,6 +82,8 @@ pub struct Way {
     pub chains: Vec<Name>,
     /// The dynamic set that remembers the client, if one does.
     pub remembers: Option<(Name, Vec<u8>)>,
+    /// Frontends that count it as a connection.
+    pub counted_by: Vec<FrontendKey>,
 }
 
 /// Every way through the rules, one for each outcome of their random choices.
@@ -96,6 +98,7 @@ pub fn trace(ruleset: &Ruleset, machine: &Machine, packet: Packet) -> Vec<Way> {
             end,
             chains: walk.chains,
             remembers: walk.remembers,
+            counted_by: walk.counted_by,
         });
         script = walk.script;
         while script
@@ -143,6 +146,7 @@ struct Walk<'a> {
     chosen: usize,
     chains: Vec<Name>,
     remembers: Option<(Name, Vec<u8>)>,
+    counted_by: Vec<FrontendKey>,
 }
 
 impl<'a> Walk<'a> {
@@ -162,6 +166,7 @@ impl<'a> Walk<'a> {
             chosen: 0,
             chains: Vec::new(),
             remembers: None,
+            counted_by: Vec::new(),
         }
     }
 
@@ -304,6 +309,9 @@ impl<'a> Walk<'a> {
             }
             Expression::Lookup { set, key, presence } => {
                 let present = self.has(set, *key);
+                if present && *presence == Presence::Present {
+                    self.count(set, *key);
+                }
                 when(present == (*presence == Presence::Present))
             }
             Expression::Load { map, key, into } => match self.find(map, *key) {
@@ -427,17 +435,29 @@ impl<'a> Walk<'a> {
         }
     }
 
+    fn count(&mut self, name: &str, key: Register) {
+        let counts = |set: &Set| set.counting() == Counting::Lookups;
+        let counted_by = Set::named(name).filter(counts).and_then(|set| {
+            let length = self.key_lengths(set).iter().sum();
+            let key = Key::exactly(self.bytes(key, length)).ok()?;
+            frontend_of(set, &key, self.ruleset.family)
+        });
+        self.counted_by.extend(counted_by);
+    }
+
+    fn key_lengths(&self, set: Set) -> Vec<usize> {
+        let fields = set.key().into_iter();
+        let lengths = fields.map(|field| match field {
+            Field::Source | Field::Destination => self.address_length(),
+            Field::Protocol | Field::Port | Field::Slot { .. } => 4,
+        });
+        lengths.collect()
+    }
+
     fn find(&self, name: &str, key: Register) -> Option<Value> {
         let set = Set::named(name)?;
         let elements = self.ruleset.elements.get(&set)?;
-        let lengths: Vec<usize> = set
-            .key()
-            .iter()
-            .map(|field| match field {
-                Field::Source | Field::Destination => self.address_length(),
-                Field::Protocol | Field::Port | Field::Slot { .. } => 4,
-            })
-            .collect();
+        let lengths = self.key_lengths(set);
         let key = self.bytes(key, lengths.iter().sum());
         match set.matching() {
             Matching::Exact => elements.get(&Key::exactly(key).ok()?).cloned(),

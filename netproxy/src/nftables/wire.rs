@@ -3,6 +3,7 @@
 //! Never decides what a table should hold.
 
 mod clients;
+mod connections;
 mod constant;
 mod decode;
 mod encode;
@@ -12,10 +13,12 @@ mod kernel;
 mod observe;
 #[cfg(test)]
 mod round_trip;
+mod shape;
 mod socket;
 mod userdata;
 
 pub use clients::{Remembered, clients};
+pub use connections::connections;
 pub use encode::{Batch, encode};
 pub use foreign::{Deed, Fate, ForeignChain, Point, Policy, foreign_chains};
 pub use observe::{Observed, observe};

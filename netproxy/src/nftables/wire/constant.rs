@@ -59,6 +59,7 @@ pub(super) mod set {
     pub(crate) const DESCRIPTION: u16 = 9;
     pub(crate) const ID: u16 = 10;
     pub(crate) const USERDATA: u16 = 13;
+    pub(crate) const EXPRESSION: u16 = 17;
     pub(crate) const DESCRIPTION_SIZE: u16 = 1;
     pub(crate) const DESCRIPTION_CONCAT: u16 = 2;
     pub(crate) const FIELD_LENGTH: u16 = 1;
@@ -80,6 +81,7 @@ pub(super) mod element {
     pub(crate) const DATA: u16 = 2;
     pub(crate) const FLAGS: u16 = 3;
     pub(crate) const EXPIRATION: u16 = 5;
+    pub(crate) const EXPRESSION: u16 = 7;
     pub(crate) const KEY_END: u16 = 10;
     pub(crate) const INTERVAL_END: u32 = 1;
 }
@@ -190,6 +192,11 @@ pub(super) mod reject {
     pub(crate) const ICMP: u32 = 0;
     pub(crate) const PORT_UNREACHABLE_V4: u8 = 3;
     pub(crate) const PORT_UNREACHABLE_V6: u8 = 4;
+}
+
+pub(super) mod counter {
+    pub(crate) const NAME: &str = "counter";
+    pub(crate) const PACKETS: u16 = 2;
 }
 
 pub(super) mod generation {

@@ -4,12 +4,13 @@ use knarr_netproxy_plan::Family;
 
 use super::{
     constant::{self as c, EXPRESSION_DATA, EXPRESSION_NAME, LIST_ITEM},
-    encode::{Shape, address_family},
+    encode::address_family,
+    shape::Shape,
 };
 use crate::netlink::message::Attributes;
 use crate::nftables::{
     Verdict,
-    element::{Key, Matching, Set, Value},
+    element::{Counting, Key, Matching, Set, Value},
     expression::{Base, Comparison, Expression, Meta, Presence, Register, Side},
     ruleset::{Hook, HookPoint},
 };
@@ -239,6 +240,11 @@ pub(super) fn shape(set: Attributes<'_>) -> Option<Shape> {
             None | Some(c::set::VERDICT_TYPE) => 0,
             Some(_) => set.number(c::set::DATA_LENGTH)?,
         },
+        counting: match set.nested(c::set::EXPRESSION) {
+            None => Counting::Nothing,
+            Some(own) if own.text(EXPRESSION_NAME) == Some(c::counter::NAME) => Counting::Lookups,
+            Some(_) => return None,
+        },
     })
 }
 
@@ -287,6 +293,28 @@ fn element(set: Set, item: Attributes<'_>) -> Option<Listed> {
         },
     };
     Some(Listed::Whole(key.ok()?, value))
+}
+
+/// The keys and packet counts in one message of a dump of a set that counts.
+pub(super) fn counts(message: Attributes<'_>) -> impl Iterator<Item = (Key, u64)> {
+    let list = message.nested(c::element::LIST).into_iter().flatten();
+    let items = list.filter(|(kind, _)| *kind == LIST_ITEM);
+    items.filter_map(|(_, bytes)| count(Attributes(bytes)))
+}
+
+fn count(item: Attributes<'_>) -> Option<(Key, u64)> {
+    let key = Key::exactly(value(item.nested(c::element::KEY)?)?).ok()?;
+    let counter = item.nested(c::element::EXPRESSION)?;
+    if counter.text(EXPRESSION_NAME)? != c::counter::NAME {
+        return None;
+    }
+    let packets = counter
+        .nested(EXPRESSION_DATA)?
+        .find(c::counter::PACKETS)?
+        .try_into()
+        .ok()
+        .map(u64::from_be_bytes)?;
+    Some((key, packets))
 }
 
 /// Joins starts and ends of ranges.

@@ -7,7 +7,7 @@ use knarr_netproxy_plan::Family;
 use super::{
     constant as c,
     decode::{self, Listed},
-    encode::Shape,
+    shape::Shape,
     socket::{Error, Socket},
 };
 use crate::netlink::message::Writer;

@@ -13,7 +13,7 @@ use super::{
     constant as c,
     decode::{self, Listed},
     encode,
-    encode::Shape,
+    shape::Shape,
 };
 use crate::{
     netlink::{
@@ -305,6 +305,7 @@ fn decode_all(bytes: &[u8], family: Family) -> usize {
             decode::shape(attributes),
             error_of(&message),
         );
+        count += decode::counts(attributes).count();
         for set in [
             Set::ServiceCidrs,
             Set::AllowedSources,
