@@ -1,4 +1,4 @@
-//! The controllers: loops that make status match spec, each an ordinary client of the API.
+//! The controllers: loops that make status match spec, reading the server's memory and writing through the API.
 //!
 //! Every one observes shared [`stores`](store), plans with a pure function, and applies the plan. None of them touches the
 //! database, a socket of its own, or the clock inside a plan.
@@ -13,6 +13,7 @@ mod deployment;
 mod endpoints;
 mod endpointslice;
 mod event;
+mod follow;
 mod gc;
 mod history;
 mod inventory;
@@ -35,6 +36,7 @@ mod servicecidr;
 mod statefulset;
 mod store;
 mod template;
+mod terms;
 mod write;
 
 use ipnet::IpNet;
@@ -45,6 +47,8 @@ pub use addresses::{AddressRange, NotARange};
 
 use cluster::Cluster;
 use inventory::Inventory;
+
+use crate::storage;
 
 /// What the controllers must be told; everything else they read from the API.
 #[derive(Clone, Debug)]
@@ -57,9 +61,14 @@ pub struct Config {
     pub root_ca: String,
 }
 
-/// Runs every controller until `shutdown`.
-pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
-    let (cluster, reflectors) = Cluster::new(client);
+/// Runs every controller until `shutdown`: they read `storage`, and write by way of `client`.
+pub async fn run(
+    client: Client,
+    storage: storage::Store,
+    config: Config,
+    shutdown: CancellationToken,
+) {
+    let (cluster, followers) = Cluster::new(client, &storage);
     let mut tasks = tokio::task::JoinSet::new();
     endpointslice::spawn(&cluster, &shutdown, &mut tasks);
     endpoints::spawn(&cluster, &shutdown, &mut tasks);
@@ -81,7 +90,8 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     gc::spawn(&cluster, &inventory, &shutdown, &mut tasks);
     namespace::spawn(&cluster, &inventory, &shutdown, &mut tasks);
     serviceaccount::spawn(&cluster, config.root_ca, &shutdown, &mut tasks);
-    inventory.spawn(&cluster, &shutdown, &mut tasks);
-    reflectors.spawn(&cluster, &shutdown, &mut tasks);
+    inventory.spawn(&storage, &shutdown, &mut tasks);
+    drop(storage);
+    followers.spawn(&cluster, &shutdown, &mut tasks);
     while tasks.join_next().await.is_some() {}
 }

@@ -1,6 +1,7 @@
 //! The memory: routes, admission, allocation, storage, watch.
 //!
-//! Parts meet here only through requests: controllers, node agents and proxies hold a `kube::Client` and nothing else.
+//! Parts meet here only through requests: node agents and proxies hold a `kube::Client` and nothing else. Controllers write that
+//! way too, and read what the server holds in memory.
 
 mod accounts;
 pub mod allocate;
@@ -160,7 +161,12 @@ impl Server {
         };
         tokio::join!(
             accounts::secrets::run(self.state.clone(), shutdown.clone()),
-            controllers::run(self.client(user), config, shutdown),
+            controllers::run(
+                self.client(user),
+                self.state.store.clone(),
+                config,
+                shutdown
+            ),
         );
     }
 

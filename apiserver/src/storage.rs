@@ -108,7 +108,7 @@ pub struct Stored {
 
 impl Stored {
     /// `object` as it is stored at `revision`.
-    fn new(key: Key, revision: Revision, object: &Value) -> Self {
+    pub(crate) fn new(key: Key, revision: Revision, object: &Value) -> Self {
         let labels = meta::labels(object).into_iter().flatten();
         let text =
             |(key, value): (&String, &Value)| Some((key.as_str().into(), value.as_str()?.into()));
@@ -147,6 +147,11 @@ impl Labels {
     pub fn get(&self, key: &str) -> Option<&str> {
         let found = self.0.iter().find(|(own, _)| **own == *key);
         found.map(|(_, value)| &**value)
+    }
+
+    /// Keys with their values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (&**key, &**value))
     }
 }
 

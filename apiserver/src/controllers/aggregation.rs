@@ -34,7 +34,7 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
 
 async fn reconcile(cluster: Arc<Cluster>) -> Result<Next, Error> {
     for write in plan(&cluster.cluster_roles.all()) {
-        match perform(&cluster.client, &cluster.cluster_roles, write).await {
+        match perform(&cluster.client, write).await {
             Err(error) if !error.is_not_found() && !error.is_conflict() => return Err(error),
             Ok(_) | Err(_) => {}
         }

@@ -7,7 +7,8 @@ use kube::Resource;
 use serde_json::json;
 
 use super::selector;
-use super::store::Object;
+use super::store::{Key, Object, Store};
+use super::terms;
 use super::write::Write;
 
 /// The reference of the one owner that controls the object.
@@ -36,6 +37,34 @@ pub(super) fn controller_reference<K: Resource<DynamicType = ()>>(owner: &K) -> 
         controller: Some(true),
         block_owner_deletion: Some(true),
     }
+}
+
+/// What `owner` controls, ordered by name.
+pub(super) fn controlled_by<O: Object, K: Object>(owner: &O, store: &Store<K>) -> Vec<Arc<K>> {
+    let Key { namespace, name } = Key::of(owner);
+    let term = terms::controller(&O::kind(&()), &name);
+    store.found_by(&namespace, &term, |object| {
+        is_controlled_by(object.meta(), owner)
+    })
+}
+
+/// Everything that `owner` could have to do with: what it controls, and what its selector may select; ordered by name.
+pub(super) fn candidates<O: Object, K: Object>(
+    owner: &O,
+    labels: &LabelSelector,
+    store: &Store<K>,
+) -> Vec<Arc<K>> {
+    let namespace = Key::of(owner).namespace;
+    let Some((key, value)) = labels.match_labels.iter().flatten().next() else {
+        return store.in_namespace(&namespace);
+    };
+    let label = terms::label(key, value);
+    let mut found = store.found_by(&namespace, &label, |object| {
+        !is_controlled_by(object.meta(), owner)
+    });
+    found.extend(controlled_by(owner, store));
+    found.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
+    found
 }
 
 /// What a selector and the controller references together say about `candidates`.

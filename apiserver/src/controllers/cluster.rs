@@ -1,8 +1,7 @@
-//! The cluster as the controllers see it: one store a kind, fed by one reflector each, shared by all.
+//! The cluster as the controllers see it: one store a kind, shared by all.
 
 use std::sync::Arc;
 
-use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
 };
@@ -14,14 +13,39 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::rbac::v1::ClusterRole;
+use knarr_api::kinds::{
+    configmap::CONFIG_MAP,
+    controllerrevision::CONTROLLER_REVISION,
+    cronjob::CRON_JOB,
+    daemonset::DAEMON_SET,
+    deployment::DEPLOYMENT,
+    endpoints::ENDPOINTS,
+    endpointslice::ENDPOINT_SLICE,
+    job::JOB,
+    lease::LEASE,
+    namespace::NAMESPACE,
+    networking::{IP_ADDRESS, SERVICE_CIDR},
+    node::NODE,
+    pod::POD,
+    rbac::CLUSTER_ROLE,
+    replicaset::REPLICA_SET,
+    service::SERVICE,
+    serviceaccount::SERVICE_ACCOUNT,
+    statefulset::STATEFUL_SET,
+};
 use kube::Client;
-use kube::runtime::watcher;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::event::{self, Notice, Pending, Recorder};
+use super::follow::{Scope, Source};
+use super::serviceaccount::ROOT_CA;
 use super::store::{Object, Store};
-use super::{endpointslice, selection};
+use super::terms;
+use crate::storage;
+
+/// Where nodes say that they live.
+pub(super) const HEARTBEATS: &str = "kube-node-lease";
 
 /// Every store, the client, and the event recorder.
 pub(super) struct Cluster {
@@ -48,38 +72,40 @@ pub(super) struct Cluster {
     pub(super) stateful_sets: Store<StatefulSet>,
 }
 
-/// The reflectors, to be started once every observer is in place.
-pub(super) struct Reflectors {
+/// What tells the observers, to be started once every one is in place.
+pub(super) struct Followers {
     pending: Pending,
 }
 
 impl Cluster {
-    pub(super) fn new(client: Client) -> (Arc<Cluster>, Reflectors) {
+    pub(super) fn new(client: Client, storage: &storage::Store) -> (Arc<Cluster>, Followers) {
         let (recorder, pending) = Recorder::new();
+        let within = |kind, scope| Source::new(storage.clone(), kind, scope);
+        let all = |kind| within(kind, Scope::Everything);
         let cluster = Cluster {
             client,
             recorder,
-            cluster_roles: Store::new(),
-            config_maps: Store::new(),
-            controller_revisions: Store::new(),
-            cron_jobs: Store::new(),
-            daemon_sets: Store::new(),
-            deployments: Store::new(),
-            endpoint_slices: Store::indexed(endpointslice::slice_terms),
-            endpoints: Store::new(),
-            ip_addresses: Store::new(),
-            jobs: Store::new(),
-            leases: Store::new(),
-            namespaces: Store::new(),
-            nodes: Store::new(),
-            pods: Store::indexed(selection::pod_terms),
-            replica_sets: Store::new(),
-            service_accounts: Store::new(),
-            service_cidrs: Store::new(),
-            services: Store::indexed(selection::service_terms),
-            stateful_sets: Store::new(),
+            cluster_roles: Store::new(all(&CLUSTER_ROLE)),
+            config_maps: Store::new(within(&CONFIG_MAP, Scope::Name(ROOT_CA))),
+            controller_revisions: Store::indexed(all(&CONTROLLER_REVISION), terms::of_owned),
+            cron_jobs: Store::new(all(&CRON_JOB)),
+            daemon_sets: Store::new(all(&DAEMON_SET)),
+            deployments: Store::new(all(&DEPLOYMENT)),
+            endpoint_slices: Store::indexed(all(&ENDPOINT_SLICE), terms::of_slice),
+            endpoints: Store::new(all(&ENDPOINTS)),
+            ip_addresses: Store::new(all(&IP_ADDRESS)),
+            jobs: Store::indexed(all(&JOB), terms::of_owned),
+            leases: Store::new(within(&LEASE, Scope::Namespace(HEARTBEATS))),
+            namespaces: Store::new(all(&NAMESPACE)),
+            nodes: Store::new(all(&NODE)),
+            pods: Store::indexed(all(&POD), terms::of_pod),
+            replica_sets: Store::indexed(all(&REPLICA_SET), terms::of_owned),
+            service_accounts: Store::new(all(&SERVICE_ACCOUNT)),
+            service_cidrs: Store::new(all(&SERVICE_CIDR)),
+            services: Store::indexed(all(&SERVICE), terms::of_service),
+            stateful_sets: Store::new(all(&STATEFUL_SET)),
         };
-        (Arc::new(cluster), Reflectors { pending })
+        (Arc::new(cluster), Followers { pending })
     }
 
     /// Records `notices` about `object` as said by `component`.
@@ -118,8 +144,8 @@ impl Cluster {
     }
 }
 
-impl Reflectors {
-    /// Starts one reflector a kind, and the writer of events.
+impl Followers {
+    /// Starts one a kind, and the writer of events.
     pub(super) fn spawn(
         self,
         cluster: &Arc<Cluster>,
@@ -131,80 +157,39 @@ impl Reflectors {
             self.pending,
             shutdown.clone(),
         ));
-        let everything = watcher::Config::default;
-        reflect(cluster, |c| &c.cluster_roles, everything(), shutdown, tasks);
-        let root_ca = everything().fields("metadata.name=kube-root-ca.crt");
-        reflect(cluster, |c| &c.config_maps, root_ca, shutdown, tasks);
-        reflect(
-            cluster,
-            |c| &c.controller_revisions,
-            everything(),
-            shutdown,
-            tasks,
-        );
-        reflect(cluster, |c| &c.cron_jobs, everything(), shutdown, tasks);
-        reflect(cluster, |c| &c.daemon_sets, everything(), shutdown, tasks);
-        reflect(cluster, |c| &c.deployments, everything(), shutdown, tasks);
-        reflect(
-            cluster,
-            |c| &c.endpoint_slices,
-            everything(),
-            shutdown,
-            tasks,
-        );
-        reflect(cluster, |c| &c.endpoints, everything(), shutdown, tasks);
-        reflect(cluster, |c| &c.ip_addresses, everything(), shutdown, tasks);
-        reflect(cluster, |c| &c.jobs, everything(), shutdown, tasks);
-        let heartbeats = everything().fields("metadata.namespace=kube-node-lease");
-        reflect(cluster, |c| &c.leases, heartbeats, shutdown, tasks);
-        reflect(cluster, |c| &c.namespaces, everything(), shutdown, tasks);
-        reflect(cluster, |c| &c.nodes, everything(), shutdown, tasks);
-        reflect(cluster, |c| &c.pods, everything(), shutdown, tasks);
-        reflect(cluster, |c| &c.replica_sets, everything(), shutdown, tasks);
-        reflect(
-            cluster,
-            |c| &c.service_accounts,
-            everything(),
-            shutdown,
-            tasks,
-        );
-        reflect(cluster, |c| &c.service_cidrs, everything(), shutdown, tasks);
-        reflect(cluster, |c| &c.services, everything(), shutdown, tasks);
-        reflect(cluster, |c| &c.stateful_sets, everything(), shutdown, tasks);
+        follow(cluster, |c| &c.cluster_roles, shutdown, tasks);
+        follow(cluster, |c| &c.config_maps, shutdown, tasks);
+        follow(cluster, |c| &c.controller_revisions, shutdown, tasks);
+        follow(cluster, |c| &c.cron_jobs, shutdown, tasks);
+        follow(cluster, |c| &c.daemon_sets, shutdown, tasks);
+        follow(cluster, |c| &c.deployments, shutdown, tasks);
+        follow(cluster, |c| &c.endpoint_slices, shutdown, tasks);
+        follow(cluster, |c| &c.endpoints, shutdown, tasks);
+        follow(cluster, |c| &c.ip_addresses, shutdown, tasks);
+        follow(cluster, |c| &c.jobs, shutdown, tasks);
+        follow(cluster, |c| &c.leases, shutdown, tasks);
+        follow(cluster, |c| &c.namespaces, shutdown, tasks);
+        follow(cluster, |c| &c.nodes, shutdown, tasks);
+        follow(cluster, |c| &c.pods, shutdown, tasks);
+        follow(cluster, |c| &c.replica_sets, shutdown, tasks);
+        follow(cluster, |c| &c.service_accounts, shutdown, tasks);
+        follow(cluster, |c| &c.service_cidrs, shutdown, tasks);
+        follow(cluster, |c| &c.services, shutdown, tasks);
+        follow(cluster, |c| &c.stateful_sets, shutdown, tasks);
     }
 }
 
-fn reflect<K: Object>(
+fn follow<K: Object>(
     cluster: &Arc<Cluster>,
     store: fn(&Cluster) -> &Store<K>,
-    config: watcher::Config,
     shutdown: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) {
-    let cluster = Arc::clone(cluster);
-    let shutdown = shutdown.clone();
+    let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
     tasks.spawn(async move {
-        let events = knarr_client::watch(cluster.client.clone(), None, config);
-        let fill = fill(store(&cluster), events);
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = fill => {}
+            () = store(&cluster).follow() => {}
         }
     });
-}
-
-async fn fill<K: Object>(
-    store: &Store<K>,
-    mut events: impl Stream<Item = watcher::Event<K>> + Unpin,
-) {
-    let mut listing = Vec::new();
-    while let Some(event) = events.next().await {
-        match event {
-            watcher::Event::Init => listing.clear(),
-            watcher::Event::InitApply(object) => listing.push(object),
-            watcher::Event::InitDone => store.replaced(std::mem::take(&mut listing)),
-            watcher::Event::Apply(object) => store.applied(object),
-            watcher::Event::Delete(object) => store.deleted(&object),
-        }
-    }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::claim::{controller_of, is_controlled_by};
+use super::claim::{controlled_by, controller_of};
 use super::cluster::Cluster;
 use super::event::Notice;
 use super::queue::{Next, Queue};
@@ -51,8 +51,7 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
     let Some(cron_job) = cluster.cron_jobs.get_key(&key) else {
         return Ok(Next::OnChange);
     };
-    let mut jobs = cluster.jobs.in_namespace(&key.namespace);
-    jobs.retain(|job| is_controlled_by(&job.metadata, cron_job.as_ref()));
+    let jobs = controlled_by(cron_job.as_ref(), &cluster.jobs);
     let zone = match cron_job.spec.time_zone.as_deref() {
         Some(name) => zone::read(name),
         None => Ok(TimeZone::UTC),
@@ -68,12 +67,7 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
         return Ok(Next::OnChange);
     }
     if let Some(status) = plan.status {
-        perform(
-            &cluster.client,
-            &cluster.cron_jobs,
-            Write::ReplaceStatus(status),
-        )
-        .await?;
+        perform(&cluster.client, Write::ReplaceStatus(status)).await?;
         // The new Job is among the active ones only after it is seen.
         return Ok(Next::After(std::time::Duration::ZERO));
     }
@@ -87,7 +81,7 @@ async fn delete(cluster: &Cluster, cron_job: &CronJob, job: &Job) -> Result<(), 
         uid: job.metadata.uid.clone().unwrap_or_default(),
         propagation: Propagation::Background,
     };
-    perform(&cluster.client, &cluster.jobs, write).await?;
+    perform::<Job>(&cluster.client, write).await?;
     let notice = Notice::normal("SuccessfulDelete", format!("Deleted job {name}"));
     cluster.recorder.record(COMPONENT, cron_job, notice);
     Ok(())
@@ -96,7 +90,7 @@ async fn delete(cluster: &Cluster, cron_job: &CronJob, job: &Job) -> Result<(), 
 /// Says whether the Job exists now; a namespace that is going away takes none.
 async fn create(cluster: &Cluster, cron_job: &CronJob, job: Job) -> Result<bool, Error> {
     let name = job.metadata.name.clone().unwrap_or_default();
-    match perform(&cluster.client, &cluster.jobs, Write::Create(job)).await {
+    match perform(&cluster.client, Write::Create(job)).await {
         Ok(_) => {
             let notice = Notice::normal("SuccessfulCreate", format!("Created job {name}"));
             cluster.recorder.record(COMPONENT, cron_job, notice);

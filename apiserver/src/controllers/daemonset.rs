@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::claim::claim;
+use super::claim::{candidates, claim};
 use super::cluster::Cluster;
 use super::history::{self, HASH_LABEL, Naming};
 use super::queue::{Next, Queue};
@@ -70,17 +70,12 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
             .as_ref()
             .and_then(|status| status.collision_count),
     };
-    let revisions = || {
-        history::owned(
-            set.as_ref(),
-            cluster.controller_revisions.in_namespace(&key.namespace),
-        )
-    };
+    let revisions = || history::owned(set.as_ref(), &cluster.controller_revisions);
     let current = history::current(set.as_ref(), &set.spec.template, &revisions(), &naming);
     if set.metadata.deletion_timestamp.is_none()
         && let Some(write) = current.write
     {
-        match perform(&cluster.client, &cluster.controller_revisions, write).await {
+        match perform(&cluster.client, write).await {
             Err(error) if error.is_namespace_terminating() => return Ok(Next::OnChange),
             outcome => drop(outcome?),
         }
@@ -98,7 +93,7 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
     let snapshot = snapshot(&cluster, &set, &hash);
     let (status, next) = plan::plan_status(&snapshot);
     if let Some(write) = status {
-        perform(&cluster.client, &cluster.daemon_sets, write).await?;
+        perform(&cluster.client, write).await?;
     }
     if let Some(failure) = failure {
         return Err(failure.into_error());
@@ -110,7 +105,7 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
         .chain([hash.as_str()])
         .collect();
     let surplus = history::surplus(&revisions(), &used, set.spec.revision_history_limit);
-    perform_all(&cluster.client, &cluster.controller_revisions, surplus).await?;
+    perform_all(&cluster.client, surplus).await?;
     Ok(next)
 }
 
@@ -119,12 +114,8 @@ fn snapshot<'a>(
     set: &'a k8s_openapi::api::apps::v1::DaemonSet,
     hash: &'a str,
 ) -> plan::Snapshot<'a> {
-    let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-    let claim = claim(
-        set,
-        &set.spec.selector,
-        cluster.pods.in_namespace(namespace),
-    );
+    let selector = &set.spec.selector;
+    let claim = claim(set, selector, candidates(set, selector, &cluster.pods));
     let claimed = claim.writes(set);
     let pods: Vec<Arc<Pod>> = claim.owned.into_iter().chain(claim.adopted).collect();
     plan::Snapshot {

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::Pod;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::claim::{claim, controller_of, is_controlled_by};
+use super::claim::{candidates, claim, controlled_by, controller_of, is_controlled_by};
 use super::cluster::Cluster;
 use super::queue::{Next, Queue};
 use super::selector;
@@ -90,24 +91,23 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
         return Ok(Next::OnChange);
     };
     let spec = &deployment.spec;
-    let candidates = cluster.replica_sets.in_namespace(&key.namespace);
-    let claim = claim(deployment.as_ref(), &spec.selector, candidates);
-    perform_all(
-        &cluster.client,
-        &cluster.replica_sets,
-        claim.writes(deployment.as_ref()),
-    )
-    .await?;
+    let candidates = || candidates(deployment.as_ref(), &spec.selector, &cluster.replica_sets);
+    let claim = claim(deployment.as_ref(), &spec.selector, candidates());
+    perform_all(&cluster.client, claim.writes(deployment.as_ref())).await?;
     let is_mine = |set: &Arc<ReplicaSet>| {
         is_controlled_by(&set.metadata, deployment.as_ref())
             && selector::matches(&spec.selector, set.metadata.labels.as_ref())
     };
-    let mut sets = cluster.replica_sets.in_namespace(&key.namespace);
+    let mut sets = candidates();
     sets.retain(is_mine);
+    let pods = sets
+        .iter()
+        .flat_map(|set| controlled_by(set.as_ref(), &cluster.pods));
+    let pods: Vec<Arc<Pod>> = pods.collect();
     let plan = plan::plan(&plan::Snapshot {
         deployment: &deployment,
         sets: &sets,
-        pods: &cluster.pods.in_namespace(&key.namespace),
+        pods: &pods,
         now: Timestamp::now(),
     });
     // Whole objects are in flight here, too many bytes for every queue entry to hold.
@@ -127,24 +127,14 @@ async fn apply(
         next,
     } = plan;
     if let Some(set) = created
-        && let Err(error) = perform(
-            &cluster.client,
-            &cluster.replica_sets,
-            Write::Create(set.clone()),
-        )
-        .await
+        && let Err(error) = perform(&cluster.client, Write::Create(set.clone())).await
     {
         return refused(cluster, deployment, &set, error).await;
     }
-    perform_all(&cluster.client, &cluster.replica_sets, written).await?;
+    perform_all(&cluster.client, written).await?;
     cluster.tell(COMPONENT, deployment, notices);
     if let Some(status) = status {
-        perform(
-            &cluster.client,
-            &cluster.deployments,
-            Write::ReplaceStatus(status),
-        )
-        .await?;
+        perform(&cluster.client, Write::ReplaceStatus(status)).await?;
     }
     Ok(next)
 }
@@ -175,11 +165,6 @@ async fn refused(
         (status, Some(notice))
     };
     cluster.tell(COMPONENT, deployment, notice.into_iter().collect());
-    perform(
-        &cluster.client,
-        &cluster.deployments,
-        Write::ReplaceStatus(status),
-    )
-    .await?;
+    perform(&cluster.client, Write::ReplaceStatus(status)).await?;
     Err(error)
 }

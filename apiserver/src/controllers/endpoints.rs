@@ -29,7 +29,7 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
         };
         if let Some(endpoints) = old.or(new) {
             let key = Key::of(endpoints.as_ref());
-            if cluster.services.get_key(&key).is_some() {
+            if cluster.services.contains(&key) {
                 own.add(key);
             }
         }
@@ -46,12 +46,7 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
     let existing = cluster.endpoints.get_key(&key);
     let Some(service) = cluster.services.get_key(&key) else {
         if let Some(left_over) = existing {
-            perform(
-                &cluster.client,
-                &cluster.endpoints,
-                Write::delete(left_over.as_ref()),
-            )
-            .await?;
+            perform(&cluster.client, Write::delete(left_over.as_ref())).await?;
         }
         return Ok(Next::OnChange);
     };
@@ -69,7 +64,7 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
         Write::Create(_) => ("FailedToCreateEndpoint", "create endpoint for service"),
         _ => ("FailedToUpdateEndpoint", "update endpoint"),
     };
-    match perform::<Endpoints>(&cluster.client, &cluster.endpoints, write).await {
+    match perform::<Endpoints>(&cluster.client, write).await {
         Ok(_) => Ok(Next::OnChange),
         Err(error) if error.is_namespace_terminating() => Ok(Next::OnChange),
         Err(error) => {

@@ -18,6 +18,7 @@ use super::event::Notice;
 use super::queue::{Next, Queue};
 use super::selection;
 use super::store::Key;
+use super::terms;
 use super::write::{Error, Write, perform_all};
 
 pub(super) use endpoint::{hostname, is_ipv6_first, port_number, publishes_not_ready};
@@ -49,21 +50,18 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
     });
 }
 
-/// A slice is found by the name of its Service.
-pub(super) fn slice_terms(slice: &EndpointSlice) -> Vec<String> {
-    let labels = slice.metadata.labels.iter();
-    labels
-        .filter_map(|labels| labels.get(SERVICE_NAME_LABEL).cloned())
-        .collect()
-}
-
-/// As [`service_of`], for a Service of the slice's namespace, without a copy of anything.
-pub(super) fn belongs_to(slice: &EndpointSlice, managed_by: &str, service: &Key) -> bool {
-    slice.metadata.labels.as_ref().is_some_and(|labels| {
-        let label = |name| labels.get(name).map(String::as_str);
-        label(SERVICE_NAME_LABEL) == Some(&service.name)
-            && label(MANAGED_BY_LABEL) == Some(managed_by)
-    })
+/// The slices of a Service that the given manager keeps.
+pub(super) fn slices_of(
+    cluster: &Cluster,
+    service: &Key,
+    managed_by: &str,
+) -> Vec<Arc<EndpointSlice>> {
+    let term = terms::service_name(&service.name);
+    cluster
+        .endpoint_slices
+        .found_by(&service.namespace, &term, |slice| {
+            service_of(slice, managed_by).as_ref() == Some(service)
+        })
 }
 
 /// The Service that a slice of the given manager belongs to.
@@ -85,11 +83,8 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
     }
     let writes = {
         let pods = selection::selected_pods(&cluster, &service);
-        let slices = cluster
-            .endpoint_slices
-            .found_by(&key.namespace, &key.name, |slice| {
-                belongs_to(slice, MANAGED_BY, &key) && slice.metadata.deletion_timestamp.is_none()
-            });
+        let mut slices = slices_of(&cluster, &key, MANAGED_BY);
+        slices.retain(|slice| slice.metadata.deletion_timestamp.is_none());
         let node = |name: &str| cluster.nodes.get("", name);
         plan::plan(&plan::Snapshot {
             service: &service,
@@ -98,8 +93,7 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
             slices: &slices,
         })
     };
-    let written =
-        perform_all::<EndpointSlice>(&cluster.client, &cluster.endpoint_slices, writes).await;
+    let written = perform_all::<EndpointSlice>(&cluster.client, writes).await;
     if let Err(error) = &written
         && !error.is_conflict()
         && !error.is_namespace_terminating()

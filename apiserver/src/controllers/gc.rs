@@ -48,7 +48,7 @@ pub(super) fn spawn(
     let (cluster, inventory, shutdown) =
         (Arc::clone(cluster), Arc::clone(inventory), shutdown.clone());
     tasks.spawn(async move {
-        inventory.wait_synced(&cluster).await;
+        inventory.wait_synced().await;
         let (suspects, known) = (Arc::clone(&queue), Arc::clone(&inventory));
         let reconcile = |uid: String| {
             let (cluster, inventory, queue) = (

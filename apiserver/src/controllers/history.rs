@@ -9,7 +9,8 @@ use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kube::Resource;
 use serde_json::{Value, json};
 
-use super::claim::{controller_reference, is_controlled_by};
+use super::claim::{controlled_by, controller_reference};
+use super::store::{Object, Store};
 use super::template;
 use super::write::Write;
 
@@ -30,14 +31,11 @@ pub(super) struct Naming {
 }
 
 /// The revisions of `owner`, oldest first.
-pub(super) fn owned<O: Resource<DynamicType = ()>>(
+pub(super) fn owned<O: Object>(
     owner: &O,
-    all: Vec<Arc<ControllerRevision>>,
+    all: &Store<ControllerRevision>,
 ) -> Vec<Arc<ControllerRevision>> {
-    let mut owned: Vec<_> = all
-        .into_iter()
-        .filter(|revision| is_controlled_by(&revision.metadata, owner))
-        .collect();
+    let mut owned = controlled_by(owner, all);
     owned.sort_by_key(|revision| (revision.revision, revision.metadata.name.clone()));
     owned
 }

@@ -18,11 +18,12 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::claim::{claim, controller_of};
+use super::claim::{candidates, claim, controller_of};
 use super::cluster::Cluster;
 use super::queue::{Next, Queue};
 use super::replicas::{self, PodWrites};
 use super::store::Key;
+use super::terms;
 use super::write::{Error, Write, perform, perform_all};
 
 const COMPONENT: &str = "job-controller";
@@ -54,17 +55,17 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
 }
 
 async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
-    let all = cluster.pods.in_namespace(&key.namespace);
     let Some(job) = cluster.jobs.get_key(&key) else {
-        release(&cluster, abandoned(&all, &key)).await?;
+        release(&cluster, abandoned(&cluster, &key)).await?;
         return Ok(Next::OnChange);
     };
     let Some(spec) = &job.spec else {
         return Ok(Next::OnChange);
     };
     let selector = spec.selector.clone().unwrap_or_default();
-    let claim = claim(job.as_ref(), &selector, all);
-    perform_all(&cluster.client, &cluster.pods, claim.writes(job.as_ref())).await?;
+    let pods = candidates(job.as_ref(), &selector, &cluster.pods);
+    let claim = claim(job.as_ref(), &selector, pods);
+    perform_all(&cluster.client, claim.writes(job.as_ref())).await?;
     let pods: Vec<Arc<Pod>> = claim.owned.into_iter().chain(claim.adopted).collect();
     let plan = plan::plan(&plan::Snapshot {
         job: &job,
@@ -92,11 +93,11 @@ async fn apply(cluster: &Cluster, job: &Job, plan: plan::Plan) -> Result<Next, E
             uid: job.metadata.uid.clone().unwrap_or_default(),
             propagation: super::write::Propagation::Foreground,
         };
-        perform(&cluster.client, &cluster.jobs, write).await?;
+        perform::<Job>(&cluster.client, write).await?;
         return Ok(Next::OnChange);
     }
     if let Some(status) = status {
-        perform(&cluster.client, &cluster.jobs, Write::ReplaceStatus(status)).await?;
+        perform(&cluster.client, Write::ReplaceStatus(status)).await?;
     }
     cluster.tell(COMPONENT, job, notices);
     let freed: Vec<Arc<Pod>> = released
@@ -118,7 +119,7 @@ async fn apply(cluster: &Cluster, job: &Job, plan: plan::Plan) -> Result<Next, E
 async fn release(cluster: &Cluster, pods: Vec<Arc<Pod>>) -> Result<(), Error> {
     let writes = pods.iter().filter_map(|pod| count::without_finalizer(pod));
     let writes = writes.map(|write| async move {
-        match perform(&cluster.client, &cluster.pods, write).await {
+        match perform(&cluster.client, write).await {
             Err(error) if !error.is_not_found() => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
@@ -127,10 +128,10 @@ async fn release(cluster: &Cluster, pods: Vec<Arc<Pod>>) -> Result<(), Error> {
 }
 
 /// Pods of a Job that is gone: nobody will count them any more.
-fn abandoned(all: &[Arc<Pod>], key: &Key) -> Vec<Arc<Pod>> {
-    let of_job = |pod: &&Arc<Pod>| {
+fn abandoned(cluster: &Cluster, key: &Key) -> Vec<Arc<Pod>> {
+    let term = terms::controller("Job", &key.name);
+    cluster.pods.found_by(&key.namespace, &term, |pod| {
         controller_of(&pod.metadata)
             .is_some_and(|owner| owner.kind == "Job" && owner.name == key.name)
-    };
-    all.iter().filter(of_job).cloned().collect()
+    })
 }

@@ -14,12 +14,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::addresses::AddressRange;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, HEARTBEATS};
 use super::event::Notice;
 use super::queue::{Next, Queue};
 use super::store::Key;
+use super::terms::{BALANCED, everywhere};
 use super::write::{Error, Write, perform};
 
+pub(super) use plan::FINALIZER;
 use plan::{Answering, Step};
 use pool::Pools;
 
@@ -86,8 +88,10 @@ async fn reconcile(
     refused: Refused,
 ) -> Result<Next, Error> {
     let steps = {
-        let services = cluster.services.all();
-        let heartbeats = cluster.leases.in_namespace("kube-node-lease");
+        let services = cluster
+            .services
+            .found_by("", &everywhere(BALANCED), plan::concerns);
+        let heartbeats = cluster.leases.in_namespace(HEARTBEATS);
         let beats = |name: &str| {
             heartbeats
                 .iter()
@@ -149,7 +153,7 @@ async fn apply(cluster: &Cluster, refused: &Refused, step: Step) -> Result<(), E
                 key: Key::of(service.as_ref()),
                 patch: json!({"metadata": {"uid": service.metadata.uid}, "status": {"loadBalancer": {"ingress": ingress}}}),
             };
-            perform(&cluster.client, &cluster.services, write).await?;
+            perform::<Service>(&cluster.client, write).await?;
             tell(Notice::normal(
                 "EnsuredLoadBalancer",
                 "Ensured load balancer",
@@ -192,13 +196,7 @@ async fn set_finalizers(
 ) -> Result<(), Error> {
     let finalizers = Some(finalizers).filter(|finalizers| !finalizers.is_empty());
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": service.metadata.resource_version}});
-    match perform(
-        &cluster.client,
-        &cluster.services,
-        Write::merge(service, patch),
-    )
-    .await
-    {
+    match perform(&cluster.client, Write::merge(service, patch)).await {
         Err(error) if !error.is_not_found() => Err(error),
         Ok(_) | Err(_) => Ok(()),
     }

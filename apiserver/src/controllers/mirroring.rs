@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::Cluster;
-use super::endpointslice::{belongs_to, service_of};
+use super::endpointslice::{service_of, slices_of};
 use super::queue::{Next, Queue};
 use super::store::Key;
 use super::write::{Error, perform_all};
@@ -59,11 +59,7 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
 async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
     let endpoints = cluster.endpoints.get_key(&key);
     let service = cluster.services.get_key(&key);
-    let slices = cluster
-        .endpoint_slices
-        .found_by(&key.namespace, &key.name, |slice| {
-            belongs_to(slice, MANAGED_BY, &key)
-        });
+    let slices = slices_of(&cluster, &key, MANAGED_BY);
     let plan::Plan { writes, notices } =
         plan::plan(endpoints.as_deref(), service.as_deref(), &slices);
     if let Some(endpoints) = &endpoints
@@ -71,7 +67,7 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
     {
         cluster.tell(COMPONENT, endpoints.as_ref(), notices);
     }
-    match perform_all(&cluster.client, &cluster.endpoint_slices, writes).await {
+    match perform_all(&cluster.client, writes).await {
         Err(error) if !error.is_namespace_terminating() => Err(error),
         Ok(()) | Err(_) => Ok(Next::OnChange),
     }

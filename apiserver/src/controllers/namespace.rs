@@ -77,12 +77,7 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
         return Ok(Next::OnChange);
     }
     if let Some(told) = plan::with_conditions(&namespace, &remaining, Timestamp::now()) {
-        perform(
-            &cluster.client,
-            &cluster.namespaces,
-            Write::ReplaceStatus(told),
-        )
-        .await?;
+        perform(&cluster.client, Write::ReplaceStatus(told)).await?;
     }
     Ok(Next::OnChange)
 }

@@ -102,28 +102,23 @@ async fn reconcile(
         .copied();
     let plan = health::plan(&node, heard.unwrap_or(now), now);
     if let Some(status) = plan.status {
-        perform(&cluster.client, &cluster.nodes, status).await?;
+        perform(&cluster.client, status).await?;
         cluster.tell(COMPONENT, node.as_ref(), plan.notices);
         // Taints follow from the conditions just written, as everybody will see them.
         return Ok(Next::After(std::time::Duration::ZERO));
     }
     if let Some(taints) = plan.taints {
-        perform(&cluster.client, &cluster.nodes, taints).await?;
+        perform(&cluster.client, taints).await?;
         return Ok(Next::After(std::time::Duration::ZERO));
     }
-    let mine: Vec<Arc<Pod>> = cluster
-        .pods
-        .all()
-        .into_iter()
-        .filter(|pod| pods::node_name(pod) == Some(&name))
-        .collect();
+    let mine = pods::of_node(&cluster, &name);
     let marks = health::unready(&node, &mine, now);
     for (pod, _) in &marks {
         let notice = Notice::warning("NodeNotReady", "Node is not ready");
         cluster.recorder.record(COMPONENT, pod.as_ref(), notice);
     }
     let marks = marks.into_iter().map(|(_, write)| write).collect();
-    perform_all(&cluster.client, &cluster.pods, marks).await?;
+    perform_all(&cluster.client, marks).await?;
     let evictions = eviction::plan(&node, &mine, now);
     evict(&cluster, evictions.due).await?;
     Ok(sooner(plan.next, evictions.next))
@@ -138,7 +133,7 @@ async fn evict(cluster: &Cluster, due: Vec<Arc<Pod>>) -> Result<(), Error> {
         cluster
             .recorder
             .record(EVICTION_COMPONENT, pod.as_ref(), notice);
-        perform(&cluster.client, &cluster.pods, Write::delete(pod.as_ref()))
+        perform(&cluster.client, Write::delete(pod.as_ref()))
             .await
             .map(|_| ())
     });

@@ -52,12 +52,7 @@ async fn reconcile(cluster: Arc<Cluster>, ranges: Arc<[IpNet]>) -> Result<Next, 
         match given {
             Some(cidrs) => {
                 let patch = json!({"spec": {"podCIDR": cidrs.first(), "podCIDRs": cidrs}});
-                let outcome = perform(
-                    &cluster.client,
-                    &cluster.nodes,
-                    Write::merge(node.as_ref(), patch),
-                )
-                .await;
+                let outcome = perform(&cluster.client, Write::merge(node.as_ref(), patch)).await;
                 match outcome {
                     Err(error) if !error.is_not_found() => return Err(error),
                     Ok(_) | Err(_) => {}

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::cluster::Cluster;
 use super::pods;
 use super::queue::{Next, Queue};
+use super::terms::{ENDED, UNPLACED, everywhere};
 use super::write::{Error, Write, perform_all};
 
 /// How long a node may be missing before its pods are given up.
@@ -66,40 +67,36 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
 async fn reconcile(cluster: Arc<Cluster>, work: Work) -> Result<Next, Error> {
     let doomed = match work {
         Work::Missing(node) if cluster.nodes.get("", &node).is_some() => Vec::new(),
-        Work::Missing(node) => of_node(cluster.pods.all(), &node),
-        Work::Ended => surplus(cluster.pods.all(), ENDED_MAX),
-        Work::Unplaced => unplaced(cluster.pods.all()),
+        Work::Missing(node) => pods::of_node(&cluster, &node),
+        Work::Ended => {
+            let term = everywhere(ENDED);
+            if cluster.pods.count_by("", &term) <= ENDED_MAX {
+                return Ok(Next::OnChange);
+            }
+            surplus(cluster.pods.found_by("", &term, is_ended), ENDED_MAX)
+        }
+        Work::Unplaced => cluster
+            .pods
+            .found_by("", &everywhere(UNPLACED), is_unplaced),
     };
     let writes = doomed
         .iter()
         .map(|pod| Write::remove(pod.as_ref()))
         .collect();
-    perform_all(&cluster.client, &cluster.pods, writes).await?;
+    perform_all(&cluster.client, writes).await?;
     Ok(Next::OnChange)
 }
 
-fn of_node(all: Vec<Arc<Pod>>, node: &str) -> Vec<Arc<Pod>> {
-    all.into_iter()
-        .filter(|pod| pods::node_name(pod) == Some(node))
-        .collect()
+fn is_unplaced(pod: &Pod) -> bool {
+    pods::is_terminating(pod) && pods::node_name(pod).is_none() && pod.metadata.finalizers.is_none()
 }
 
-fn unplaced(all: Vec<Arc<Pod>>) -> Vec<Arc<Pod>> {
-    all.into_iter()
-        .filter(|pod| {
-            pods::is_terminating(pod)
-                && pods::node_name(pod).is_none()
-                && pod.metadata.finalizers.is_none()
-        })
-        .collect()
+fn is_ended(pod: &Pod) -> bool {
+    pods::is_terminal(pod) && !pods::is_terminating(pod)
 }
 
-/// The ended pods beyond `max`, oldest first.
-fn surplus(all: Vec<Arc<Pod>>, max: usize) -> Vec<Arc<Pod>> {
-    let mut ended: Vec<Arc<Pod>> = all
-        .into_iter()
-        .filter(|pod| pods::is_terminal(pod) && !pods::is_terminating(pod))
-        .collect();
+/// Those of the ended pods that are beyond `max`, oldest first.
+fn surplus(mut ended: Vec<Arc<Pod>>, max: usize) -> Vec<Arc<Pod>> {
     let count = ended.len().saturating_sub(max);
     if count > 0 {
         ended.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
@@ -137,9 +134,11 @@ mod tests {
                 .filter_map(|p| p.metadata.name.clone())
                 .collect()
         };
-        assert_eq!(names(surplus(pods.clone(), 1)), ["older", "old"]);
-        assert_eq!(names(surplus(pods.clone(), 3)), Vec::<String>::new());
-        assert_eq!(names(unplaced(pods.clone())), ["unplaced"]);
-        assert_eq!(names(of_node(pods, "b")), ["older", "new", "running"]);
+        let those = |wanted: fn(&Pod) -> bool| -> Vec<Arc<Pod>> {
+            pods.iter().filter(|pod| wanted(pod)).cloned().collect()
+        };
+        assert_eq!(names(surplus(those(is_ended), 1)), ["older", "old"]);
+        assert_eq!(names(surplus(those(is_ended), 3)), Vec::<String>::new());
+        assert_eq!(names(those(is_unplaced)), ["unplaced"]);
     }
 }

@@ -1,9 +1,13 @@
 //! What a pod's status means to the controllers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
+
+use super::cluster::Cluster;
+use super::terms;
 
 /// Says whether the pod has ended for good.
 pub(super) fn is_terminal(pod: &Pod) -> bool {
@@ -74,6 +78,12 @@ pub(super) fn availability(pod: &Pod, min_ready_seconds: i32, now: Timestamp) ->
 pub(super) fn node_name(pod: &Pod) -> Option<&str> {
     let name = pod.spec.as_ref()?.node_name.as_deref()?;
     Some(name).filter(|name| !name.is_empty())
+}
+
+/// The pods that have their place on a node.
+pub(super) fn of_node(cluster: &Cluster, node: &str) -> Vec<Arc<Pod>> {
+    let is_there = |pod: &Pod| node_name(pod) == Some(node);
+    cluster.pods.found_by("", &terms::node(node), is_there)
 }
 
 /// The pod's addresses, in the order of its status.

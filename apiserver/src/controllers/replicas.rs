@@ -90,7 +90,7 @@ pub(super) async fn apply<K: Object>(
     let patches = join_all(
         patched
             .into_iter()
-            .map(|write| perform(&cluster.client, &cluster.pods, write)),
+            .map(|write| perform(&cluster.client, write)),
     )
     .await;
     for error in patches
@@ -126,7 +126,7 @@ async fn create<K: Object>(
     owner: &K,
     pod: Pod,
 ) -> Result<(), Failure> {
-    match perform(&cluster.client, &cluster.pods, Write::Create(pod)).await {
+    match perform(&cluster.client, Write::Create(pod)).await {
         Ok(pod) => {
             let name = pod
                 .and_then(|pod| pod.metadata.name.clone())
@@ -155,7 +155,7 @@ async fn delete<K: Object>(
     pod: Arc<Pod>,
 ) -> Result<(), Failure> {
     let name = pod.metadata.name.clone().unwrap_or_default();
-    match perform(&cluster.client, &cluster.pods, Write::delete(pod.as_ref())).await {
+    match perform(&cluster.client, Write::delete(pod.as_ref())).await {
         Ok(_) => {
             let notice = Notice::normal("SuccessfulDelete", format!("Deleted pod: {name}"));
             cluster.recorder.record(component, owner, notice);

@@ -11,11 +11,12 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::claim::controller_of;
+use super::claim::{candidates, controlled_by, controller_of};
 use super::cluster::Cluster;
 use super::queue::{Next, Queue};
 use super::replicas;
 use super::store::Key;
+use super::terms;
 use super::write::{Error, perform};
 
 const COMPONENT: &str = "replicaset-controller";
@@ -56,7 +57,7 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
     let failed = failure.as_ref().map(|failure| failure.condition());
     let (status, next) = plan::plan_status(&snapshot(&cluster, &set), failed);
     if let Some(write) = status {
-        perform(&cluster.client, &cluster.replica_sets, write).await?;
+        perform(&cluster.client, write).await?;
     }
     match failure {
         Some(failure) => Err(failure.into_error()),
@@ -65,33 +66,26 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
 }
 
 fn snapshot<'a>(cluster: &Cluster, set: &'a ReplicaSet) -> plan::Snapshot<'a> {
-    let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-    let pods = cluster.pods.in_namespace(namespace);
     plan::Snapshot {
         set,
-        related: related(cluster, set, &pods),
-        pods,
+        related: related(cluster, set),
+        pods: candidates(set, &set.spec.selector, &cluster.pods),
         now: Timestamp::now(),
     }
 }
 
 /// The pods of every ReplicaSet of the same owner, by which crowded nodes are recognised.
-fn related(cluster: &Cluster, set: &ReplicaSet, pods: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
-    let uid_of_owner =
-        |set: &ReplicaSet| controller_of(&set.metadata).map(|owner| owner.uid.clone());
-    let owner = uid_of_owner(set);
-    let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-    let siblings = cluster.replica_sets.in_namespace(namespace);
-    let family: Vec<&str> = siblings
-        .iter()
-        .filter(|other| {
-            other.metadata.uid == set.metadata.uid
-                || (owner.is_some() && uid_of_owner(other) == owner)
-        })
-        .filter_map(|other| other.metadata.uid.as_deref())
-        .collect();
-    let belongs = |pod: &&Arc<Pod>| {
-        controller_of(&pod.metadata).is_some_and(|owner| family.contains(&owner.uid.as_str()))
+fn related(cluster: &Cluster, set: &ReplicaSet) -> Vec<Arc<Pod>> {
+    let Some(owner) = controller_of(&set.metadata) else {
+        return controlled_by(set, &cluster.pods);
     };
-    pods.iter().filter(belongs).cloned().collect()
+    let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+    let term = terms::controller(&owner.kind, &owner.name);
+    let family = cluster.replica_sets.found_by(namespace, &term, |other| {
+        controller_of(&other.metadata).is_some_and(|reference| reference.uid == owner.uid)
+    });
+    let pods = family
+        .iter()
+        .map(|set| controlled_by(set.as_ref(), &cluster.pods));
+    pods.flatten().collect()
 }

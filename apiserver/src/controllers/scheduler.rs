@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::PostParams;
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ use super::event::Notice;
 use super::pods;
 use super::queue::{Next, Queue};
 use super::store::Key;
+use super::terms::{self, everywhere};
 use super::write::{Error, Write, failure, perform, resource};
 
 pub(super) use fit::{Misfit, bears, fits};
@@ -61,7 +62,7 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
     });
     let roomier = Arc::clone(&queue);
     cluster.nodes.observe(move |old, new| {
-        let shown = |node: Option<&Arc<k8s_openapi::api::core::v1::Node>>| {
+        let shown = |node: Option<&Arc<Node>>| {
             node.map(|node| {
                 (
                     node.metadata.labels.clone(),
@@ -86,6 +87,20 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
     });
 }
 
+/// The pods that wait and, if there are any, those that have their place.
+fn concerned(cluster: &Cluster, nodes: &[Arc<Node>]) -> Vec<Arc<Pod>> {
+    let waiting = everywhere(terms::WAITING);
+    let mut concerned = cluster.pods.found_by("", &waiting, plan::is_waiting);
+    if concerned.is_empty() {
+        return concerned;
+    }
+    let names = nodes
+        .iter()
+        .filter_map(|node| node.metadata.name.as_deref());
+    concerned.extend(names.flat_map(|name| pods::of_node(cluster, name)));
+    concerned
+}
+
 /// Whether what pods say about each other may come out differently.
 fn changes_company(old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>) -> bool {
     let shown = |pod: Option<&Arc<Pod>>| {
@@ -105,10 +120,13 @@ async fn reconcile(
     is_sociable: Arc<AtomicBool>,
 ) -> Result<Next, Error> {
     let decisions = {
+        // Whoever is no longer assumed to have a place by then shows it.
         let assumed = assumed.lock().unwrap_or_else(PoisonError::into_inner);
+        let nodes = cluster.nodes.all();
+        let pods = concerned(&cluster, &nodes);
         plan::plan(&plan::Snapshot {
-            pods: &cluster.pods.all(),
-            nodes: &cluster.nodes.all(),
+            pods: &pods,
+            nodes: &nodes,
             namespaces: &cluster.namespaces.all(),
             assumed: &assumed,
         })
@@ -235,7 +253,7 @@ async fn wait(
             "status": {"conditions": conditions},
         }),
     };
-    match perform::<Pod>(&cluster.client, &cluster.pods, write).await {
+    match perform::<Pod>(&cluster.client, write).await {
         Err(error) if !error.is_not_found() => Err(error),
         Ok(_) | Err(_) => Ok(()),
     }

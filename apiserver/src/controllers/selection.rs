@@ -10,6 +10,7 @@ use super::pods;
 use super::queue::Queue;
 use super::selector::{self, Labels};
 use super::store::Key;
+use super::terms;
 
 /// Topology label that gives endpoints their zone.
 pub(super) const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
@@ -42,30 +43,13 @@ pub(super) fn selected_pods(cluster: &Cluster, service: &Service) -> Vec<Arc<Pod
     else {
         return Vec::new();
     };
-    let Some(term) = selector.iter().next().map(term) else {
+    let Some((key, value)) = selector.iter().next() else {
         return Vec::new();
     };
+    let term = terms::label(key, value);
     cluster.pods.found_by(namespace, &term, |pod| {
         selector::pairs_match(selector, pod.metadata.labels.as_ref())
     })
-}
-
-/// A pod is found by each of its labels.
-pub(super) fn pod_terms(pod: &Pod) -> Vec<String> {
-    pod.metadata.labels.iter().flatten().map(term).collect()
-}
-
-/// A Service is found by one label that every pod it selects has.
-pub(super) fn service_terms(service: &Service) -> Vec<String> {
-    let selector = served_selector(service).into_iter();
-    selector
-        .filter_map(|pairs| pairs.iter().next())
-        .map(term)
-        .collect()
-}
-
-fn term((key, value): (&String, &String)) -> String {
-    format!("{key}={value}")
 }
 
 /// Queues a Service whenever it, a pod it selects, or a node of such a pod changes in a way endpoints show.
@@ -100,12 +84,10 @@ fn queue_node(cluster: &Weak<Cluster>, queue: &Queue<Key>, node: Option<&Arc<Nod
     let (Some(cluster), Some(node)) = (cluster.upgrade(), node) else {
         return;
     };
-    let name = node.metadata.name.as_deref();
-    for pod in cluster.pods.all() {
-        if pods::node_name(&pod) == name {
-            for service in selecting(&cluster, Some(&pod), None) {
-                queue.add(Key::of(service.as_ref()));
-            }
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    for pod in pods::of_node(&cluster, name) {
+        for service in selecting(&cluster, Some(&pod), None) {
+            queue.add(Key::of(service.as_ref()));
         }
     }
 }
@@ -122,9 +104,12 @@ fn selecting(
         return Vec::new();
     };
     let pods = old.into_iter().chain(new);
-    let terms: BTreeSet<String> = pods.flat_map(|pod| pod_terms(pod)).collect();
-    let by_term = terms.iter().map(|term| {
-        cluster.services.found_by(namespace, term, |service| {
+    let labels: BTreeSet<(&String, &String)> = pods
+        .flat_map(|pod| pod.metadata.labels.iter().flatten())
+        .collect();
+    let by_label = labels.into_iter().map(|(key, value)| {
+        let term = terms::label(key, value);
+        cluster.services.found_by(namespace, &term, |service| {
             served_selector(service).is_some_and(|selector| {
                 let selects =
                     |pod: &Arc<Pod>| selector::pairs_match(selector, pod.metadata.labels.as_ref());
@@ -132,7 +117,7 @@ fn selecting(
             })
         })
     });
-    by_term.flatten().collect()
+    by_label.flatten().collect()
 }
 
 fn zone(node: Option<&Arc<Node>>) -> Option<&String> {

@@ -71,15 +71,13 @@ async fn reconcile(cluster: Arc<Cluster>, root_ca: Arc<str>, name: String) -> Re
     );
     let account = async {
         match account {
-            Some(write) => {
-                tolerated(perform(&cluster.client, &cluster.service_accounts, write).await)
-            }
+            Some(write) => tolerated(perform(&cluster.client, write).await),
             None => Ok(()),
         }
     };
     let bundle = async {
         match bundle {
-            Some(write) => tolerated(perform(&cluster.client, &cluster.config_maps, write).await),
+            Some(write) => tolerated(perform(&cluster.client, write).await),
             None => Ok(()),
         }
     };

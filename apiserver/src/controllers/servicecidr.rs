@@ -63,7 +63,12 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
         return Ok(Next::OnChange);
     };
     let step = {
-        let (ranges, addresses) = (cluster.service_cidrs.all(), cluster.ip_addresses.all());
+        let ranges = cluster.service_cidrs.all();
+        // There are as many addresses as Services, and only a range that leaves has a question about them.
+        let leaves = range.metadata.deletion_timestamp.is_some();
+        let addresses = leaves
+            .then(|| cluster.ip_addresses.all())
+            .unwrap_or_default();
         plan(&range, &ranges, &addresses, Timestamp::now())
     };
     let write = match step {
@@ -71,7 +76,7 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
         Step::Wait(time) => return Ok(Next::After(time)),
         Step::Write(write) => *write,
     };
-    match perform(&cluster.client, &cluster.service_cidrs, write).await {
+    match perform(&cluster.client, write).await {
         Ok(_) => Ok(Next::After(Duration::ZERO)),
         Err(error) if error.is_not_found() => Ok(Next::OnChange),
         Err(error) => Err(error),

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::claim::claim;
+use super::claim::{candidates, claim};
 use super::cluster::Cluster;
 use super::event::Notice;
 use super::history::{self, Naming};
@@ -58,18 +58,13 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
             .as_ref()
             .and_then(|status| status.collision_count),
     };
-    let owned = || {
-        history::owned(
-            set.as_ref(),
-            cluster.controller_revisions.in_namespace(&key.namespace),
-        )
-    };
+    let owned = || history::owned(set.as_ref(), &cluster.controller_revisions);
     let known = owned();
     let update = history::current(set.as_ref(), &set.spec.template, &known, &naming);
     if set.metadata.deletion_timestamp.is_none()
         && let Some(write) = update.write
     {
-        match perform(&cluster.client, &cluster.controller_revisions, write).await {
+        match perform(&cluster.client, write).await {
             Err(error) if error.is_namespace_terminating() => return Ok(Next::OnChange),
             outcome => drop(outcome?),
         }
@@ -82,17 +77,15 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
         .iter()
         .find(|revision| revision.metadata.name == old_name);
     let revisions = plan::Revisions::new(&set, &update.revision, old.map(Arc::as_ref));
-    let claim = claim(
-        set.as_ref(),
-        &set.spec.selector,
-        cluster.pods.in_namespace(&key.namespace),
-    );
-    perform_all(&cluster.client, &cluster.pods, claim.writes(set.as_ref())).await?;
+    let selector = &set.spec.selector;
+    let pods = candidates(set.as_ref(), selector, &cluster.pods);
+    let claim = claim(set.as_ref(), selector, pods);
+    perform_all(&cluster.client, claim.writes(set.as_ref())).await?;
     let step = plan::plan(&snapshot(&cluster, &set, &revisions));
     let outcome = apply(&cluster, &set, step.writes).await;
     let snapshot = snapshot(&cluster, &set, &revisions);
     if let Some(write) = status::plan(&snapshot) {
-        perform(&cluster.client, &cluster.stateful_sets, write).await?;
+        perform(&cluster.client, write).await?;
     }
     outcome?;
     let used: Vec<&str> = snapshot
@@ -102,7 +95,7 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
         .chain([revisions.current_name(), revisions.update_name()])
         .collect();
     let surplus = history::surplus(&owned(), &used, set.spec.revision_history_limit);
-    perform_all(&cluster.client, &cluster.controller_revisions, surplus).await?;
+    perform_all(&cluster.client, surplus).await?;
     Ok(step.next)
 }
 
@@ -111,12 +104,8 @@ fn snapshot<'a>(
     set: &'a StatefulSet,
     revisions: &'a plan::Revisions,
 ) -> plan::Snapshot<'a> {
-    let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-    let claim = claim(
-        set,
-        &set.spec.selector,
-        cluster.pods.in_namespace(namespace),
-    );
+    let selector = &set.spec.selector;
+    let claim = claim(set, selector, candidates(set, selector, &cluster.pods));
     plan::Snapshot {
         set,
         revisions,
@@ -143,7 +132,7 @@ async fn apply(cluster: &Cluster, set: &StatefulSet, writes: Vec<Write<Pod>>) ->
             _ => (None, "update", ("SuccessfulUpdate", "FailedUpdate")),
         };
         let name = name.unwrap_or_default();
-        let outcome = perform(&cluster.client, &cluster.pods, write).await;
+        let outcome = perform(&cluster.client, write).await;
         let notice = match &outcome {
             Ok(_) => Notice::normal(
                 reasons.0,

@@ -1,4 +1,4 @@
-//! Writes a plan asks for, and the one way to perform them: request, then take the answer into the store.
+//! Writes a plan asks for, and the one way to perform them: a request to the API.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use kube::core::Request;
 use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 
-use super::store::{Key, Object, Store};
+use super::store::{Key, Object};
 
 /// The field manager that Kubernetes' controllers write as.
 pub(super) const FIELD_MANAGER: &str = "kube-controller-manager";
@@ -124,12 +124,11 @@ fn reason(error: &kube::Error) -> String {
     }
 }
 
-/// Performs `write`, lets `store` see the result at once, and returns it unless the object is gone.
+/// Performs `write`, and returns the object unless it is gone.
 ///
 /// Deleting what is gone already succeeds.
 pub(super) async fn perform<K: Object>(
     client: &Client,
-    store: &Store<K>,
     write: Write<K>,
 ) -> Result<Option<Arc<K>>, Error> {
     let (verb, key, request) = match write {
@@ -171,11 +170,11 @@ pub(super) async fn perform<K: Object>(
             propagation,
         } => {
             let params = delete_params(&uid, propagation);
-            return delete(client, store, key, uid, &params).await;
+            return delete(client, key, &params).await;
         }
         Write::Remove { key, uid } => {
             let params = delete_params(&uid, Propagation::Default).grace_period(0);
-            return delete(client, store, key, uid, &params).await;
+            return delete(client, key, &params).await;
         }
     };
     let answer = match request {
@@ -183,7 +182,7 @@ pub(super) async fn perform<K: Object>(
         Err(error) => Err(error),
     };
     match answer {
-        Ok(object) => Ok(Some(store.wrote(object))),
+        Ok(object) => Ok(Some(Arc::new(object))),
         Err(source) => Err(failure::<K>(verb, key, source)),
     }
 }
@@ -201,12 +200,9 @@ fn built(request: Result<http::Request<Vec<u8>>, kube::core::request::Error>) ->
 /// Performs all writes at once; the first error is returned after every one has been tried.
 pub(super) async fn perform_all<K: Object>(
     client: &Client,
-    store: &Store<K>,
     writes: Vec<Write<K>>,
 ) -> Result<(), Error> {
-    let outcomes = writes
-        .into_iter()
-        .map(|write| perform(client, store, write));
+    let outcomes = writes.into_iter().map(|write| perform(client, write));
     let outcomes = futures_util::future::join_all(outcomes).await;
     outcomes
         .into_iter()
@@ -215,9 +211,7 @@ pub(super) async fn perform_all<K: Object>(
 
 async fn delete<K: Object>(
     client: &Client,
-    store: &Store<K>,
     key: Key,
-    uid: String,
     params: &DeleteParams,
 ) -> Result<Option<Arc<K>>, Error> {
     let request = resource::<K>(&key.namespace).delete(&key.name, params);
@@ -226,13 +220,7 @@ async fn delete<K: Object>(
         Err(error) => Err(kube::Error::BuildRequest(error)),
     };
     match answer {
-        Ok(answer) => {
-            let marked = still_there::<K>(answer).map(|object| store.wrote(object));
-            if marked.is_none() {
-                store.removed(key, &uid);
-            }
-            Ok(marked)
-        }
+        Ok(answer) => Ok(still_there::<K>(answer).map(Arc::new)),
         Err(source) => {
             let error = failure::<K>("delete", key, source);
             // A conflict means that the object of this uid is gone and its name taken again.

@@ -10,7 +10,7 @@ use knarr_api::kinds::service::LOAD_BALANCER_CLASS;
 use super::pool::Pools;
 use crate::controllers::addresses::AddressRange;
 
-pub(super) const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
+pub(in crate::controllers) const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
 
 /// Whether there is a node whose proxy would answer at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ const BURST_MAX: usize = 500;
 /// Everything one ReplicaSet's plan looks at.
 pub(super) struct Snapshot<'a> {
     pub(super) set: &'a ReplicaSet,
-    /// Every pod of its namespace.
+    /// Every pod that it controls or may select.
     pub(super) pods: Vec<Arc<Pod>>,
     /// Pods of all sets with the same owner.
     pub(super) related: Vec<Arc<Pod>>,

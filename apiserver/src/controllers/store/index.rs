@@ -1,118 +1,128 @@
-//! What a term leads to within a namespace, so that nobody walks through all of it. Knows no kind and no own writes.
+//! What a term leads to, so that nobody walks through everything. Knows no kind; reads a change when it is asked next.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use super::Key;
+use crate::controllers::follow::{ByKey, Source};
+use crate::storage::{Stored, Watch};
+
+/// Something by which an object is found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::controllers) enum Term {
+    /// Among the objects of its own namespace.
+    InNamespace(String),
+    /// Among all objects of its kind.
+    InCluster(String),
+}
 
 /// The terms by which an object is found.
-pub(in crate::controllers) type Terms<K> = fn(&K) -> Vec<String>;
+pub(in crate::controllers) type Terms = fn(&Stored) -> Vec<Term>;
 
-pub(super) struct Index<K> {
-    terms: Terms<K>,
-    namespaces: HashMap<String, HashMap<String, Found<K>>>,
+pub(super) struct Index {
+    terms: Terms,
+    /// By the hash of a term: what shares one is told apart by whoever asks.
+    found: HashMap<u64, Found>,
+    hasher: RandomState,
+    changes: Option<Watch>,
 }
 
-/// Most terms lead to one object, which then needs no map of its own.
-enum Found<K> {
-    One(String, Arc<K>),
-    Many(BTreeMap<String, Arc<K>>),
+/// Most terms lead to one object, which then needs no set of its own.
+enum Found {
+    One(ByKey),
+    Many(BTreeSet<ByKey>),
 }
 
-impl<K> Index<K> {
-    pub(super) fn new(terms: Terms<K>) -> Index<K> {
+impl Index {
+    pub(super) fn new(terms: Terms) -> Index {
         Index {
             terms,
-            namespaces: HashMap::new(),
+            found: HashMap::new(),
+            hasher: RandomState::new(),
+            changes: None,
         }
     }
 
-    pub(super) fn get(&self, namespace: &str, term: &str) -> impl Iterator<Item = &Arc<K>> {
-        let found = self
-            .namespaces
-            .get(namespace)
-            .and_then(|terms| terms.get(term));
-        let (one, many) = match found {
-            None => (None, None),
-            Some(Found::One(_, object)) => (Some(object), None),
-            Some(Found::Many(objects)) => (None, Some(objects.values())),
-        };
-        one.into_iter().chain(many.into_iter().flatten())
+    /// Takes in what has happened since it was last called.
+    pub(super) fn catch_up(&mut self, source: &Source) {
+        loop {
+            let Some(changes) = &mut self.changes else {
+                return self.begin(source);
+            };
+            match changes.try_next() {
+                Ok(Some(event)) => {
+                    let (old, new) = source.sides(event);
+                    if let Some(old) = old {
+                        self.remove(&old);
+                    }
+                    if let Some(new) = new {
+                        self.insert(&new);
+                    }
+                }
+                Ok(None) => return,
+                Err(_) => self.changes = None,
+            }
+        }
     }
 
-    pub(super) fn insert(&mut self, key: &Key, object: &Arc<K>) {
-        for term in (self.terms)(object) {
-            let terms = self.namespaces.entry(key.namespace.clone()).or_default();
-            let (name, object) = (key.name.clone(), Arc::clone(object));
-            match terms.remove(&term) {
-                None => terms.insert(term, Found::One(name, object)),
-                Some(Found::One(other, _)) if other == name => {
-                    terms.insert(term, Found::One(name, object))
-                }
-                Some(Found::One(other, before)) => {
-                    let objects = BTreeMap::from([(other, before), (name, object)]);
-                    terms.insert(term, Found::Many(objects))
-                }
-                Some(Found::Many(mut objects)) => {
-                    objects.insert(name, object);
-                    terms.insert(term, Found::Many(objects))
+    fn begin(&mut self, source: &Source) {
+        self.found.clear();
+        let listing = source.list(None);
+        self.changes = source.watch(&listing).ok();
+        for stored in &listing.objects {
+            self.insert(stored);
+        }
+    }
+
+    /// What may be found by the term, in the order of namespaces and names.
+    pub(super) fn get(&self, namespace: &str, term: &Term) -> Vec<Arc<Stored>> {
+        match self.found.get(&self.hash(namespace, term)) {
+            None => Vec::new(),
+            Some(Found::One(ByKey(stored))) => vec![Arc::clone(stored)],
+            Some(Found::Many(all)) => all.iter().map(|ByKey(stored)| Arc::clone(stored)).collect(),
+        }
+    }
+
+    fn hash(&self, namespace: &str, term: &Term) -> u64 {
+        match term {
+            Term::InNamespace(_) => self.hasher.hash_one((namespace, term)),
+            Term::InCluster(_) => self.hasher.hash_one(term),
+        }
+    }
+
+    fn insert(&mut self, stored: &Arc<Stored>) {
+        for term in (self.terms)(stored) {
+            let hash = self.hash(&stored.key.namespace, &term);
+            let new = ByKey(Arc::clone(stored));
+            let found = match self.found.remove(&hash) {
+                None => Found::One(new),
+                Some(Found::One(other)) if other == new => Found::One(new),
+                Some(Found::One(other)) => Found::Many(BTreeSet::from([other, new])),
+                Some(Found::Many(mut all)) => {
+                    all.replace(new);
+                    Found::Many(all)
                 }
             };
+            self.found.insert(hash, found);
         }
     }
 
     /// Forgets an object as it was inserted.
-    pub(super) fn remove(&mut self, key: &Key, object: &K) {
-        let Some(terms) = self.namespaces.get_mut(&key.namespace) else {
-            return;
-        };
-        for term in (self.terms)(object) {
-            let is_empty = match terms.get_mut(&term) {
+    fn remove(&mut self, stored: &Arc<Stored>) {
+        let gone = ByKey(Arc::clone(stored));
+        for term in (self.terms)(stored) {
+            let hash = self.hash(&stored.key.namespace, &term);
+            let is_empty = match self.found.get_mut(&hash) {
                 None => false,
-                Some(Found::One(name, _)) => *name == key.name,
-                Some(Found::Many(objects)) => {
-                    objects.remove(&key.name);
-                    objects.is_empty()
+                Some(Found::One(one)) => *one == gone,
+                Some(Found::Many(all)) => {
+                    all.remove(&gone);
+                    all.is_empty()
                 }
             };
             if is_empty {
-                terms.remove(&term);
+                self.found.remove(&hash);
             }
         }
-        if terms.is_empty() {
-            self.namespaces.remove(&key.namespace);
-        }
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.namespaces.clear();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_object_is_found_by_its_terms_until_it_is_removed() {
-        let mut index: Index<&str> =
-            Index::new(|text| text.split(' ').map(str::to_owned).collect());
-        let key = |name: &str| Key::new("ns", name);
-        let check = |index: &Index<&str>, term: &str, expected: &[&str]| {
-            let found: Vec<&str> = index.get("ns", term).map(|object| **object).collect();
-            assert_eq!(found, expected, "{term}");
-        };
-        index.insert(&key("1"), &Arc::new("a b"));
-        index.insert(&key("2"), &Arc::new("b"));
-        check(&index, "a", &["a b"]);
-        check(&index, "b", &["a b", "b"]);
-        check(&index, "c", &[]);
-        index.insert(&key("2"), &Arc::new("b c"));
-        check(&index, "b", &["a b", "b c"]);
-        index.remove(&key("2"), &"b c");
-        check(&index, "b", &["a b"]);
-        check(&index, "c", &[]);
-        index.remove(&key("1"), &"a b");
-        assert!(index.namespaces.is_empty());
     }
 }
