@@ -145,8 +145,7 @@ impl Api {
     }
 
     pub(crate) fn client_of_node(&self, name: &str) -> Client {
-        self.server
-            .client(User::new(format!("system:node:{name}"), &["system:nodes"]))
+        self.server.client(User::node(name))
     }
 
     /// What the node of this process shows to the API server when it is asked for logs.

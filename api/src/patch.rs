@@ -1,5 +1,6 @@
 //! The patch formats of the API: JSON patch (RFC 6902), merge patch (RFC 7386), strategic merge. Never validates the outcome.
 
+mod error;
 mod json;
 mod order;
 mod strategic;

@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use self::bands::Bands;
 pub use self::{bands::Random, repair::repairs};
 use crate::{
+    clock,
     config::Config,
     storage::{Claim, Claims, Expect, Key, Owner, Store, Write},
 };
@@ -207,7 +208,7 @@ pub(crate) fn put_ip_address(address: IpAddr, owner: &Owner) -> Write {
         "metadata": {
             "name": address.to_string(),
             "uid": uuid::Uuid::new_v4().to_string(),
-            "creationTimestamp": crate::bootstrap::now(),
+            "creationTimestamp": clock::now(),
             "labels": {
                 "ipaddress.kubernetes.io/ip-family": family.wire(),
                 "ipaddress.kubernetes.io/managed-by": MANAGER,

@@ -1,50 +1,13 @@
 //! Who is asking: from certificates and tokens to users. What a user may do is not decided here.
 
-use std::collections::BTreeMap;
-
 use http::HeaderMap;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{
     accounts::{Accounts, Bearer},
     tokens::Tokens,
+    user::User,
 };
-
-/// An authenticated identity; a request extension.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct User {
-    pub name: String,
-    pub uid: String,
-    pub groups: Vec<String>,
-    pub extra: BTreeMap<String, Vec<String>>,
-}
-
-/// The group of everybody whose credentials were good.
-pub(crate) const AUTHENTICATED: &str = "system:authenticated";
-/// The group of everybody who gave no credentials.
-pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
-
-impl User {
-    /// What requests without credentials are, where those are let in.
-    pub fn anonymous() -> Self {
-        User {
-            name: "system:anonymous".into(),
-            groups: vec![UNAUTHENTICATED.into()],
-            ..User::default()
-        }
-    }
-
-    /// An authenticated user in `groups`, and in `system:authenticated` as all are.
-    pub fn new(name: impl Into<String>, groups: &[&str]) -> Self {
-        let mut groups: Vec<String> = groups.iter().map(|&g| g.to_owned()).collect();
-        groups.push(AUTHENTICATED.into());
-        User {
-            name: name.into(),
-            groups,
-            ..User::default()
-        }
-    }
-}
 
 /// Tells who sent a request from the connection's certificate and the request's headers.
 pub struct Authenticator {

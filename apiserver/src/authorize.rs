@@ -17,7 +17,6 @@ use knarr_api::{
 };
 use serde_json::Value;
 
-pub(crate) use self::node::node_of;
 use self::{graph::Graph, policy::Policy, rule::Rule};
 use crate::{
     User,
@@ -84,7 +83,7 @@ impl Authorizer {
         if user.groups.iter().any(|group| group == MASTERS) {
             return Decision::Allowed;
         }
-        let refused = match node_of(user) {
+        let refused = match user.node_name() {
             Some(node) => node::decide(&self.graph, node, action),
             None => Err(String::new()),
         };

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::roles::node_rules;
 use crate::{
-    allocate,
+    allocate, clock,
     config::{Config, first, nth},
     storage::{Claim, CommitError, Expect, Key, Owner, Store, Write},
 };
@@ -111,7 +111,7 @@ fn service_cidr(config: &Config) -> Wanted {
             "status": { "conditions": [{
                 "type": "Ready",
                 "status": "True",
-                "lastTransitionTime": now(),
+                "lastTransitionTime": clock::now(),
                 "reason": "",
                 "message": "Kubernetes Service CIDR is ready",
             }] },
@@ -361,7 +361,7 @@ fn complete(kind: &Kind, object: &mut Value) {
     object["apiVersion"] = kind.api_version().into();
     object["kind"] = kind.kind.into();
     object["metadata"]["uid"] = uuid::Uuid::new_v4().to_string().into();
-    object["metadata"]["creationTimestamp"] = now().into();
+    object["metadata"]["creationTimestamp"] = clock::now().into();
 }
 
 /// The claims of a Service on its addresses; one that somebody else holds stays theirs.
@@ -384,11 +384,4 @@ fn claims(store: &Store, namespace: &str, name: &str, addresses: &[IpAddr]) -> V
         }
     }
     writes
-}
-
-/// The present time as objects carry it.
-pub(crate) fn now() -> String {
-    jiff::Timestamp::now()
-        .strftime("%Y-%m-%dT%H:%M:%SZ")
-        .to_string()
 }

@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     State, User,
     auth::bearer,
-    authorize::node_of,
     pki::{self, Role},
     serve::refusal,
     storage::{Key, Store},
+    user::{FRONTS, NODES},
 };
 
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -48,9 +48,6 @@ enum Part {
     /// Reads what it forwards to, and serves nobody.
     Front,
 }
-
-/// Every front belongs to it, and its roles say what fronts may do.
-pub(crate) const FRONTS: &str = "knarr:fronts";
 
 /// What it gets, all PEM.
 #[derive(Debug, Serialize)]
@@ -95,7 +92,7 @@ async fn join(
         return refusal(&Status::bad_request(text));
     }
     let user = user.map_or_else(User::anonymous, |extension| extension.0);
-    let is_own = node_of(&user) == Some(request.node_name.as_str());
+    let is_own = user.node_name() == Some(request.node_name.as_str());
     let now = jiff::Timestamp::now();
     if request.part == Part::Node && !is_own && is_held(&state.store, &request.node_name, now) {
         let text = format!(
@@ -130,7 +127,7 @@ fn admit(state: &State, request: &Request) -> Result<Admission, pki::Error> {
     let authority = &state.pki.authority;
     let name = &request.node_name;
     let (user, group) = match request.part {
-        Part::Node => (format!("system:node:{name}"), "system:nodes"),
+        Part::Node => (format!("system:node:{name}"), NODES),
         Part::Front => (format!("knarr:front:{name}"), FRONTS),
     };
     let client = Role::Client {

@@ -8,10 +8,10 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
-    auth::User,
     config::Config,
     pki::{self, Loss, NewFiles, Pki},
     tokens::Tokens,
+    user::User,
 };
 
 pub fn path(data_dir: &Path) -> PathBuf {

@@ -8,6 +8,7 @@ pub mod allocate;
 pub mod auth;
 pub mod authorize;
 mod bootstrap;
+mod clock;
 pub mod config;
 pub mod controllers;
 mod delete;
@@ -27,6 +28,7 @@ mod serve;
 pub mod storage;
 mod subresources;
 mod tokens;
+mod user;
 mod watch;
 mod write;
 
@@ -53,10 +55,10 @@ use self::{
     storage::Store,
 };
 pub use self::{
-    auth::User,
     config::Config,
     kubeconfig::path as kubeconfig_path,
     tokens::{JoinToken, join_token},
+    user::User,
 };
 
 /// What every request works on.

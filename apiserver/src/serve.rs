@@ -32,10 +32,7 @@ pub(crate) use self::{
     exchange::{Exchange, Span},
     limits::Limits,
 };
-use crate::{
-    State,
-    auth::{User, certificate_user},
-};
+use crate::{State, auth::certificate_user, user::User};
 
 /// How long requests under way may take to finish at shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);

@@ -10,8 +10,8 @@ use rand::RngCore;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    auth::User,
     pki::{self, Loss, NewFiles, Pki, hex},
+    user::User,
 };
 
 /// Static bearer tokens, by hash.

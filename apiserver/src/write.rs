@@ -19,7 +19,6 @@ use knarr_api::{kind::Kind, status::Status};
 use serde_json::Value;
 
 pub(crate) use commit::{Changed, Written, mutate};
-pub(crate) use metadata::{now, timestamp};
 pub(crate) use patch::{Patch, patch};
 pub(crate) use update::{Proposal, finish_deletion};
 

@@ -85,7 +85,7 @@ fn default(set: &mut Value) {
         fill(map, "apiVersion", "v1");
         fill(map, "kind", "PersistentVolumeClaim");
         walk::object_mut(claim, "metadata");
-        pod::volumes::default_claim(claim);
+        pod::defaults::volumes::default_claim(claim);
         fill(walk::object_mut(claim, "status"), "phase", "Pending");
     }
     walk::object_mut(set, "spec.template");

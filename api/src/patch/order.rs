@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::strategic::Error;
+use super::error::Error;
 use crate::go;
 
 const DIRECTIVE: &str = "$patch";

@@ -3,22 +3,13 @@
 use std::sync::LazyLock;
 
 use super::{Action, exact_field, graph::Graph, rule::Rule};
-use crate::{User, bootstrap};
+use crate::bootstrap;
 
-const GROUP: &str = "system:nodes";
-const USER_PREFIX: &str = "system:node:";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 
 /// What every node agent does, if not to which objects.
 static RULES: LazyLock<Vec<Rule>> =
     LazyLock::new(|| bootstrap::node_rules().iter().map(Rule::read).collect());
-
-/// The node whose agent `user` is.
-pub(crate) fn node_of(user: &User) -> Option<&str> {
-    let name = user.name.strip_prefix(USER_PREFIX)?;
-    let is_agent = !name.is_empty() && user.groups.iter().any(|group| group == GROUP);
-    is_agent.then_some(name)
-}
 
 /// Refuses with a reason, or with an empty one where agents have nothing to do at all.
 pub(super) fn decide(graph: &Graph, node: &str, action: &Action<'_>) -> Result<(), String> {

@@ -4,7 +4,7 @@ use knarr_api::kinds::rbac::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BIND
 use serde_json::{Value, json};
 
 use super::{Keep, Wanted};
-use crate::join::FRONTS;
+use crate::user::{FRONTS, NODES};
 
 const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
@@ -262,7 +262,7 @@ fn bindings() -> Vec<Wanted> {
     // A node's agent and its proxy share an identity.
     let proxies = json!([
         subject("User", "system:kube-proxy"),
-        subject("Group", "system:nodes"),
+        subject("Group", NODES),
     ]);
     [
         ("cluster-admin", group("system:masters")),
@@ -294,7 +294,7 @@ fn shared() -> Vec<Wanted> {
     let table = [
         (
             "knarr:settings",
-            "system:nodes",
+            NODES,
             json!([core(&["configmaps"], "knarr", READ), lease(READ)]),
         ),
         (

@@ -5,7 +5,7 @@ use knarr_api::{kind::Kind, meta};
 use serde_json::{Value, json};
 
 use super::finalizers;
-use crate::{request::options::DeleteOptions, write};
+use crate::{clock, request::options::DeleteOptions};
 
 /// What is to be done about the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub(super) fn step(kind: &Kind, object: &mut Value, options: &DeleteOptions) -> 
 fn finalized_by_controller(kind: &Kind, object: &mut Value, options: &DeleteOptions) -> Step {
     if meta::deletion_timestamp(object).is_none() {
         finalizers::adjust(kind, object, options);
-        object["metadata"]["deletionTimestamp"] = write::now().into();
+        object["metadata"]["deletionTimestamp"] = clock::now().into();
         object["status"]["phase"] = "Terminating".into();
         return Step::Mark;
     }
@@ -117,7 +117,7 @@ fn set_grace(object: &mut Value, seconds: i64) {
     let end = start
         .checked_add(SignedDuration::from_secs(seconds))
         .unwrap_or(Timestamp::MAX);
-    object["metadata"]["deletionTimestamp"] = write::timestamp(end).into();
+    object["metadata"]["deletionTimestamp"] = clock::timestamp(end).into();
     object["metadata"]["deletionGracePeriodSeconds"] = seconds.into();
 }
 
@@ -125,7 +125,7 @@ fn set_grace(object: &mut Value, seconds: i64) {
 fn mark_now(object: &mut Value) {
     if meta::deletion_timestamp(object).is_none() {
         raise_generation(object);
-        object["metadata"]["deletionTimestamp"] = write::now().into();
+        object["metadata"]["deletionTimestamp"] = clock::now().into();
     }
     object["metadata"]["deletionGracePeriodSeconds"] = json!(0);
 }

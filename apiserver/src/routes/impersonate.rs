@@ -9,10 +9,10 @@ use super::guard;
 use crate::{
     State, User,
     accounts::{self, split_user_name},
-    auth::{AUTHENTICATED, UNAUTHENTICATED},
     authorize::Action,
     request::query::percent_decode,
     respond,
+    user::{AUTHENTICATED, UNAUTHENTICATED},
 };
 
 const PREFIX: &str = "impersonate-";

@@ -10,6 +10,7 @@ use knarr_api::{
 use serde_json::{Map, Value, json};
 
 use crate::{
+    clock,
     request::{
         body,
         options::{DryRun, WriteOptions},
@@ -134,7 +135,7 @@ pub(super) fn set_condition(pod: &mut Value, mut condition: Value) {
         Some(other) if other["status"] == condition["status"] => {
             other["lastTransitionTime"].clone()
         }
-        _ => write::now().into(),
+        _ => clock::now().into(),
     };
     condition["lastTransitionTime"] = time;
     if condition.get("lastProbeTime").is_none() {

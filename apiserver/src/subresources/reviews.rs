@@ -12,12 +12,12 @@ use super::binding;
 use crate::{
     State, User,
     accounts::Bearer,
-    authorize::{self, Action, Decision},
+    authorize::{Action, Decision},
+    clock,
     discovery::Virtual,
     request::{Verb, body},
     respond::{self, Reply},
     routes::Call,
-    write,
 };
 
 /// POST to a kind that is never stored.
@@ -41,7 +41,7 @@ pub(crate) async fn review(call: &mut Call, review: &Virtual) -> Result<Reply, S
         document["metadata"] = json!({});
     }
     document["metadata"]["creationTimestamp"] = match review.kind {
-        "SelfSubjectReview" => write::now().into(),
+        "SelfSubjectReview" => clock::now().into(),
         _ => Value::Null,
     };
     document["status"] = status(call, review, &document["spec"])?;
@@ -180,6 +180,6 @@ fn rules(state: &State, user: &User, namespace: &str) -> Value {
     json!({
         "resourceRules": objects,
         "nonResourceRules": paths,
-        "incomplete": authorize::node_of(user).is_some(),
+        "incomplete": user.node_name().is_some(),
     })
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     State,
     accounts::Grant,
-    authorize, read,
+    clock, read,
     request::{
         body,
         options::{DryRun, WriteOptions},
@@ -23,7 +23,6 @@ use crate::{
     respond::Reply,
     routes::Call,
     storage::Key,
-    write,
 };
 
 const TOKEN_REQUEST: Target<'_> = Target {
@@ -73,7 +72,7 @@ pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
         .map_err(Status::internal)?;
     request["status"] = json!({
         "token": token,
-        "expirationTimestamp": expiry.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        "expirationTimestamp": clock::timestamp(expiry),
     });
     Ok(Reply::ok(request).with_code(StatusCode::CREATED))
 }
@@ -102,7 +101,7 @@ fn complete(state: &State, request: &mut Value, account: &Value) {
     request["metadata"] = json!({
         "name": meta::name(account),
         "namespace": meta::namespace(account),
-        "creationTimestamp": write::now(),
+        "creationTimestamp": clock::now(),
     });
     if !request["spec"].is_object() {
         request["spec"] = json!({});
@@ -188,7 +187,7 @@ fn check_agent(
     kind: &'static Kind,
     bound_to: Option<&(&'static Kind, Value)>,
 ) -> Result<(), Status> {
-    let Some(node) = authorize::node_of(&call.user) else {
+    let Some(node) = call.user.node_name() else {
         return Ok(());
     };
     let detail = match bound_to {

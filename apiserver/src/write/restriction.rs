@@ -10,7 +10,7 @@ use knarr_api::{
 };
 use serde_json::Value;
 
-use crate::{User, authorize::node_of};
+use crate::User;
 
 /// Labels of Kubernetes' own that agents set on their node.
 const OWN_LABELS: [&str; 11] = [
@@ -34,7 +34,7 @@ const RESTRICTED_DOMAIN: &str = "node-restriction.kubernetes.io";
 
 /// A node agent registers itself and its own lease; the path of a create does not say what is created.
 pub(super) fn check_create(user: &User, kind: &Kind, object: &Value) -> Result<(), Status> {
-    let Some(node) = node_of(user) else {
+    let Some(node) = user.node_name() else {
         return Ok(());
     };
     let name = meta::name(object);
@@ -64,7 +64,7 @@ pub(super) fn check_update(
     new: &Value,
     old: &Value,
 ) -> Result<(), Status> {
-    let Some(node) = node_of(user) else {
+    let Some(node) = user.node_name() else {
         return Ok(());
     };
     let refuse = |detail: String| Err(Status::forbidden(kind, meta::name(old), &detail));

@@ -6,12 +6,14 @@ use knarr_api::{
 };
 use serde_json::Value;
 
-use super::{Part, Writer, metadata};
+use super::{Part, Writer};
+
+use crate::clock;
 
 impl Writer<'_> {
     /// Who writes, and when.
     pub(super) fn with_manager<R>(&self, act: impl FnOnce(&Manager<'_>) -> R) -> R {
-        let time = metadata::now();
+        let time = clock::now();
         act(&Manager {
             name: self.manager,
             subresource: self.part.name(),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::checks::{self, Errors},
-    env, probes,
+    env, image, probes,
     resources::{self, Level},
     security, volumes,
 };
@@ -13,7 +13,6 @@ use crate::{
     names, walk,
 };
 
-pub const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
 const MESSAGE_POLICIES: [&str; 2] = ["File", "FallbackToLogsOnError"];
 const RESTART_POLICIES: [&str; 3] = ["Always", "Never", "OnFailure"];
 const PROPAGATIONS: [&str; 3] = ["Bidirectional", "HostToContainer", "None"];
@@ -185,7 +184,7 @@ fn common(errors: &mut Errors, path: &Path, container: &Value, around: &Surround
         errors,
         &path.child("imagePullPolicy"),
         pull_policy,
-        &PULL_POLICIES,
+        &image::PULL_POLICIES,
     );
     let own = walk::at(container, "resources");
     resources::validate(

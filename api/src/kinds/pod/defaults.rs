@@ -1,8 +1,10 @@
 //! What a pod spec holds when the client says nothing, for pods and for templates alike. Validates nothing.
 
+pub mod volumes;
+
 use serde_json::{Map, Value, json};
 
-use super::{image, resources, volumes};
+use super::{image, resources};
 use crate::walk::{self, fill, fill_zero};
 
 const CONTAINER_LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
@@ -26,7 +28,7 @@ pub fn spec(spec: &mut Value) {
         }
     }
     for volume in walk::list_mut(spec, "volumes") {
-        volumes::default(volume);
+        volumes::volume(volume);
     }
 }
 
@@ -84,7 +86,7 @@ fn container(container: &mut Value) {
     }
     for variable in walk::list_mut(container, "env") {
         if let Some(source) = variable.get_mut("valueFrom") {
-            downward_references(source);
+            volumes::downward_references(source);
         }
     }
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
@@ -116,19 +118,6 @@ fn http_get(handler: &mut Value) {
         let map = walk::object_mut(get, "");
         fill_zero(map, "path", "/");
         fill_zero(map, "scheme", "HTTP");
-    }
-}
-
-/// `fieldRef` and `resourceFieldRef`, as variables and downward API files hold them.
-pub(super) fn downward_references(source: &mut Value) {
-    if let Some(field) = source.get_mut("fieldRef").filter(|field| field.is_object()) {
-        fill_zero(walk::object_mut(field, ""), "apiVersion", "v1");
-    }
-    if let Some(field) = source
-        .get_mut("resourceFieldRef")
-        .filter(|field| field.is_object())
-    {
-        fill_zero(walk::object_mut(field, ""), "divisor", "0");
     }
 }
 

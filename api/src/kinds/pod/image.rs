@@ -2,6 +2,7 @@
 
 /// Our own name for a process of the host's file system, the same as no image at all.
 pub const HOST: &str = "host";
+pub const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
 
 /// `Always` for images whose tag is or would be `latest`, else `IfNotPresent`.
 pub fn pull_policy(image: &str) -> &'static str {

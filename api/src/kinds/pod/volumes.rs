@@ -1,22 +1,20 @@
-//! Volumes of pods: defaults and validation. Mounts nothing.
+//! What is wrong with the volumes of a pod. Mounts nothing.
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     super::checks::{self, Errors},
-    defaults::downward_references,
-    env, resources,
+    env, image,
 };
 use crate::{
     field::{Error, Path},
     names,
     quantity::Quantity,
-    walk::{self, fill, fill_zero},
+    walk,
 };
 
-const MODE: i64 = 0o644;
 const MODE_RULE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 const HOST_PATH_TYPES: [&str; 8] = [
     "",
@@ -79,102 +77,13 @@ const SOURCES: [(&str, Check); 29] = [
     ("image", |e, p, v| {
         texts(e, p, v, &["reference"]);
         let policy = walk::text(v, "pullPolicy");
-        checks::one_of(
-            e,
-            &p.child("pullPolicy"),
-            policy,
-            &super::containers::PULL_POLICIES,
-        );
+        checks::one_of(e, &p.child("pullPolicy"), policy, &image::PULL_POLICIES);
     }),
 ];
 
-/// Fills in what the client left out of a volume.
-pub fn default(volume: &mut Value) {
-    let has_source = volume.get("emptyDir").is_some_and(|v| !v.is_null())
-        || SOURCES.iter().any(|(name, _)| walk::has(volume, name));
-    let map = walk::object_mut(volume, "");
-    if !has_source {
-        map.insert("emptyDir".into(), json!({}));
-    }
-    for (name, source) in map.iter_mut().filter(|(_, source)| source.is_object()) {
-        default_source(name, source);
-    }
-}
-
-fn default_source(name: &str, source: &mut Value) {
-    match name {
-        "secret" | "configMap" => fill(walk::object_mut(source, ""), "defaultMode", MODE),
-        "downwardAPI" => {
-            fill(walk::object_mut(source, ""), "defaultMode", MODE);
-            default_downward_items(source);
-        }
-        "projected" => default_projected(source),
-        "hostPath" => fill(walk::object_mut(source, ""), "type", ""),
-        "iscsi" => fill_zero(walk::object_mut(source, ""), "iscsiInterface", "default"),
-        "rbd" => {
-            let map = walk::object_mut(source, "");
-            fill_zero(map, "pool", "rbd");
-            fill_zero(map, "user", "admin");
-            fill_zero(map, "keyring", "/etc/ceph/keyring");
-        }
-        "azureDisk" => {
-            let map = walk::object_mut(source, "");
-            fill(map, "cachingMode", "ReadWrite");
-            fill(map, "kind", "Shared");
-            fill(map, "fsType", "ext4");
-            fill(map, "readOnly", false);
-        }
-        "scaleIO" => {
-            let map = walk::object_mut(source, "");
-            fill_zero(map, "storageMode", "ThinProvisioned");
-            fill_zero(map, "fsType", "xfs");
-        }
-        "image" => {
-            let policy = super::image::pull_policy(walk::text(source, "reference"));
-            fill_zero(walk::object_mut(source, ""), "pullPolicy", policy);
-        }
-        "ephemeral" => {
-            if let Some(template) = source
-                .get_mut("volumeClaimTemplate")
-                .filter(|t| t.is_object())
-            {
-                walk::object_mut(template, "metadata");
-                default_claim(template);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// A claim's spec, in ephemeral volumes and in the claim templates of a StatefulSet.
-pub fn default_claim(claim: &mut Value) {
-    let spec = walk::object_mut(claim, "spec");
-    fill(spec, "volumeMode", "Filesystem");
-    fill(spec, "resources", json!({}));
-    if let Some(resources) = spec.get_mut("resources") {
-        resources::default(resources);
-    }
-}
-
-fn default_downward_items(source: &mut Value) {
-    for item in walk::list_mut(source, "items") {
-        downward_references(item);
-    }
-}
-
-fn default_projected(source: &mut Value) {
-    fill(walk::object_mut(source, ""), "defaultMode", MODE);
-    for projection in walk::list_mut(source, "sources") {
-        if let Some(api) = projection.get_mut("downwardAPI") {
-            default_downward_items(api);
-        }
-        if let Some(token) = projection
-            .get_mut("serviceAccountToken")
-            .filter(|t| t.is_object())
-        {
-            fill(walk::object_mut(token, ""), "expirationSeconds", 3600);
-        }
-    }
+/// Whether a volume says what it holds; one that does not is an empty directory.
+pub(super) fn has_source(volume: &Value) -> bool {
+    walk::has(volume, "emptyDir") || SOURCES.iter().any(|(name, _)| walk::has(volume, name))
 }
 
 /// Volumes that passed validation, by name, so that mounts can be checked against them.
