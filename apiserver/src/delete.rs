@@ -18,13 +18,14 @@ use serde_json::Value;
 pub(crate) use collection::collection;
 
 use crate::{
-    State, read,
+    State,
+    call::Call,
+    read,
     request::{
         body,
         options::{DeleteOptions, DryRun},
     },
     respond::Reply,
-    routes::{Call, check_writable_place},
     storage::{CommitError, Expect, Key, Stored, Write},
     write,
 };
@@ -44,7 +45,7 @@ pub(crate) enum Deleted {
 
 /// DELETE of one object.
 pub(crate) async fn object(call: &mut Call, kind: &'static Kind) -> Result<Reply, Status> {
-    check_writable_place(kind, &call.info)?;
+    call.check_writable_place(kind)?;
     let options = options(call).await?;
     if let Some(text) = finalizers::orphaning_warning(kind, &options) {
         call.warn(text);

@@ -8,6 +8,7 @@ pub mod allocate;
 pub mod auth;
 pub mod authorize;
 mod bootstrap;
+mod call;
 mod clock;
 pub mod config;
 pub mod controllers;

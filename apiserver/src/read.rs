@@ -18,10 +18,10 @@ pub(crate) use select::Selection;
 pub(crate) use show::{Shown, document_in, object};
 
 use crate::{
+    call::Call,
     negotiate::Form,
     request::options::{ListOptions, ResourceVersion},
     respond::Reply,
-    routes::Call,
     storage::{Key, Listing, Revision, Store, Stored},
 };
 

@@ -1,6 +1,5 @@
 //! From a request to what answers it: discovery, objects, or one of the plain paths. Holds no rule about objects.
 
-mod call;
 mod dispatch;
 mod guard;
 mod health;
@@ -19,9 +18,6 @@ use axum::{
     response::Response,
 };
 use http::Extensions;
-
-pub(crate) use call::Call;
-pub(crate) use dispatch::check_writable_place;
 
 use crate::{
     State, User, discovery, inflight,

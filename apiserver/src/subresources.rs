@@ -15,10 +15,10 @@ use knarr_api::{kind::Kind, status::Status};
 pub(crate) use reviews::review;
 
 use crate::{
+    call::Call,
     read,
     request::Verb,
     respond::{self, Reply},
-    routes::Call,
     write::{self, Part},
 };
 

@@ -12,10 +12,10 @@ use knarr_api::{kind::Kind, status::Status};
 
 use self::feed::Feed;
 use crate::{
+    call::Call,
     read::{self, Selection, Shown},
     request::options::{ListOptions, ResourceVersion},
     respond::Reply,
-    routes::Call,
     storage::Revision,
 };
 

@@ -23,13 +23,14 @@ pub(crate) use patch::{Patch, patch};
 pub(crate) use update::{Proposal, finish_deletion};
 
 use crate::{
-    State, User, read,
+    State, User,
+    call::Call,
+    read,
     request::{
         body,
         options::{DryRun, WriteOptions},
     },
     respond::Reply,
-    routes::{Call, check_writable_place},
 };
 
 /// The part of an object that a request may change.
@@ -101,7 +102,7 @@ impl<'a> Writer<'a> {
 
 /// POST to a collection.
 pub(crate) async fn create(call: &mut Call, kind: &'static Kind) -> Result<Reply, Status> {
-    check_writable_place(kind, &call.info)?;
+    call.check_writable_place(kind)?;
     let bytes = call.read_body().await?;
     let options = WriteOptions::for_create(&call.query)?;
     let mut object = decode(call, kind, &bytes, &options)?;
@@ -114,7 +115,7 @@ pub(crate) async fn create(call: &mut Call, kind: &'static Kind) -> Result<Reply
 
 /// PUT to an object or a part of it.
 pub(crate) async fn put(call: &mut Call, kind: &'static Kind, part: Part) -> Result<Reply, Status> {
-    check_writable_place(kind, &call.info)?;
+    call.check_writable_place(kind)?;
     let bytes = call.read_body().await?;
     let options = WriteOptions::for_update(&call.query)?;
     let mut object = decode(call, kind, &bytes, &options)?;

@@ -6,15 +6,15 @@ use serde_json::Value;
 
 use super::{delete, options};
 use crate::{
+    call::Call,
     read::{self, Selection, Shown},
     request::options::ListOptions,
     respond::Reply,
-    routes::{Call, check_writable_place},
 };
 
 /// Deletes what is selected and answers with the list of it, as it was.
 pub(crate) async fn collection(call: &mut Call, kind: &'static Kind) -> Result<Reply, Status> {
-    check_writable_place(kind, &call.info)?;
+    call.check_writable_place(kind)?;
     let list_options = ListOptions::for_list(&call.query)?;
     let selection = Selection::new(kind, &call.info, &list_options)?;
     let options = options(call).await?;

@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 
 use super::Backend;
-use crate::{routes::Call, serve::Exchange};
+use crate::{call::Call, serve::Exchange};
 
 /// Headers that belong to one connection and are not passed on.
 const HOP_HEADERS: [HeaderName; 7] = [

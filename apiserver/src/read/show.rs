@@ -12,7 +12,7 @@ use knarr_api::{
 use serde_json::{Value, json};
 
 use super::stitch;
-use crate::{negotiate::Form, routes::Call, storage::Stored};
+use crate::{call::Call, negotiate::Form, storage::Stored};
 
 /// The object as this kind shows it.
 pub(crate) fn object(kind: &Kind, stored: &Stored) -> Value {

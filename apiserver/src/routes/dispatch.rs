@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Instant};
 use axum::{extract::Request, response::Response};
 use knarr_api::{kind::Kind, kinds, status::Status};
 
-use super::Call;
 use crate::{
-    State, User, delete, discovery,
+    State, User,
+    call::Call,
+    delete, discovery,
     inflight::Load,
     negotiate::Encoding,
     read,
@@ -106,12 +107,4 @@ fn check_place(kind: &Kind, info: &RequestInfo) -> Result<(), Status> {
         (false, true) => Err(respond::no_such_resource()),
         _ => Ok(()),
     }
-}
-
-/// Writes go to one namespace.
-pub(crate) fn check_writable_place(kind: &Kind, info: &RequestInfo) -> Result<(), Status> {
-    if kind.is_namespaced() && info.namespace.is_empty() {
-        return Err(respond::method_not_allowed());
-    }
-    Ok(())
 }

@@ -3,10 +3,10 @@
 use http::Method;
 use knarr_api::status::{Details, Status};
 
-use super::Call;
 use crate::{
     State, User,
     authorize::{Action, Decision, exact_field},
+    call::Call,
     request::Verb,
 };
 

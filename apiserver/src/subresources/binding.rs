@@ -10,13 +10,13 @@ use knarr_api::{
 use serde_json::{Map, Value, json};
 
 use crate::{
+    call::Call,
     clock,
     request::{
         body,
         options::{DryRun, WriteOptions},
     },
     respond::{self, Reply},
-    routes::Call,
     storage::Key,
     write::{self, Changed},
 };

@@ -5,13 +5,13 @@ use serde_json::json;
 
 use super::binding::set_condition;
 use crate::{
+    call::Call,
     delete, read,
     request::{
         body,
         options::{DeleteOptions, DryRun, WriteOptions},
     },
     respond::Reply,
-    routes::Call,
     write::{self, Changed},
 };
 

@@ -14,9 +14,9 @@ use serde_json::Value;
 
 use crate::{
     State,
+    call::Call,
     proxy::{self, Backend, Upstream},
     respond::{self, Reply},
-    routes::Call,
     storage::Key,
 };
 

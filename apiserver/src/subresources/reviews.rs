@@ -13,11 +13,11 @@ use crate::{
     State, User,
     accounts::Bearer,
     authorize::{Action, Decision},
+    call::Call,
     clock,
     discovery::Virtual,
     request::{Verb, body},
     respond::{self, Reply},
-    routes::Call,
 };
 
 /// POST to a kind that is never stored.

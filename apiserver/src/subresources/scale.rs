@@ -10,10 +10,10 @@ use knarr_api::{
 use serde_json::Value;
 
 use crate::{
+    call::Call,
     read::{self, Shown},
     request::{Verb, body, options::WriteOptions},
     respond::{self, Reply},
-    routes::Call,
     write::{Part, Patch, Proposal, Writer},
 };
 

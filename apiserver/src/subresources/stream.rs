@@ -10,11 +10,11 @@ use knarr_api::{
 use serde_json::Value;
 
 use crate::{
+    call::Call,
     proxy::{self, Upstream},
     read,
     request::Query,
     respond::{self, Reply},
-    routes::Call,
 };
 
 /// What of the query the agent is told, under which name.

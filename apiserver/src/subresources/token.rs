@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 use crate::{
     State,
     accounts::Grant,
+    call::Call,
     clock, read,
     request::{
         body,
         options::{DryRun, WriteOptions},
     },
     respond::Reply,
-    routes::Call,
     storage::Key,
 };
 

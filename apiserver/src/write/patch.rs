@@ -12,10 +12,10 @@ use serde_json::Value;
 
 use super::{Part, Writer, Written, identity, update::Proposal};
 use crate::{
+    call::Call,
     negotiate,
     request::options::{FieldValidation, WriteOptions},
     respond::Reply,
-    routes::{Call, check_writable_place},
 };
 
 /// A patch as it came.
@@ -76,7 +76,7 @@ pub(crate) async fn patch(
     kind: &'static Kind,
     part: Part,
 ) -> Result<Reply, Status> {
-    check_writable_place(kind, &call.info)?;
+    call.check_writable_place(kind)?;
     format_of(call.content_type())?;
     let bytes = call.read_body().await?;
     let (patch, options) = Patch::read(call, &bytes)?;

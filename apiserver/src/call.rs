@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, Method, Uri, header};
-use knarr_api::status::Status;
+use knarr_api::{kind::Kind, status::Status};
 
 use crate::{
     State, User,
     negotiate::{Accepted, Produces, accept},
     request::{Query, RequestInfo, Verb, body},
+    respond,
 };
 
 /// A request for objects on its way to an answer.
@@ -56,6 +57,14 @@ impl Call {
     /// Reads the body; a second call finds it empty.
     pub(crate) async fn read_body(&mut self) -> Result<Bytes, Status> {
         body::read(std::mem::take(&mut self.body)).await
+    }
+
+    /// Refuses to write objects of a namespaced kind to no namespace.
+    pub(crate) fn check_writable_place(&self, kind: &Kind) -> Result<(), Status> {
+        if kind.is_namespaced() && self.info.namespace.is_empty() {
+            return Err(respond::method_not_allowed());
+        }
+        Ok(())
     }
 
     pub(crate) fn warn(&mut self, text: impl Into<String>) {
