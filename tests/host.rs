@@ -43,6 +43,14 @@ fn up_leaves_the_host_as_it_was_and_finds_its_data_again() {
     ] {
         world.nodes[0].netns.sh(line);
     }
+    wait::until("the address has its route", Duration::from_secs(10), || {
+        let routes = world.nodes[0].netns.sh("ip -6 route show table local");
+        if routes.contains("local fd77::11") {
+            Ok(())
+        } else {
+            Err(routes)
+        }
+    });
     let before = trace_of(&world);
     let kubia = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/kubia.yaml");
     for round in 1..=2 {
