@@ -1,10 +1,14 @@
-//! Errors of the network name the address that the client used: a closed port behind a Service is a refusal at once.
+//! Refusals: a closed port behind a Service names the address that the client used, and nobody waits for a refusal.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
 
 use serde_json::json;
 
 use crate::lab::{
+    family::{Family, Stack},
     probe::{self, Outcome, Protocol},
     wait,
     world::World,
@@ -73,5 +77,76 @@ fn the_error_of_a_closed_port_comes_back_to_the_address_that_was_asked() {
         refused(&cluster_ip, protocol, &from_node);
         refused(&format!("198.51.100.30:{number}"), protocol, &from_outside);
         refused(&format!("10.77.0.11:300{number}"), protocol, &from_outside);
+    }
+}
+
+/// How often TCP of this thread's namespace had to send something again.
+fn resent_count() -> u64 {
+    let counters = std::fs::read_to_string("/proc/thread-self/net/snmp").expect("counters");
+    let mut tcp = counters.lines().filter(|line| line.starts_with("Tcp:"));
+    let (names, values) = (tcp.next().expect("names"), tcp.next().expect("values"));
+    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+    let (_, resent) = pairs.find(|(name, _)| *name == "RetransSegs").expect("TCP");
+    resent.parse().expect("a number")
+}
+
+/// Connects without a time limit; what became of it, and how many SYNs more than one it took.
+fn connect(to: SocketAddr) -> (std::io::ErrorKind, u64) {
+    let before = resent_count();
+    let error = TcpStream::connect(to).expect_err("nobody is there");
+    (error.kind(), resent_count() - before)
+}
+
+/// An ICMP error that comes while the client's TCP still sends is lost on it, and it asks again a second later.
+#[test]
+fn a_refused_connection_asks_once() {
+    let world = World::running_with(Stack::Dual, 1);
+    let container = json!({ "name": "echo", "command": ["knarr", "echo"] });
+    world.post(
+        "/api/v1/namespaces/default/pods",
+        &json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "shop-1" },
+            "spec": { "terminationGracePeriodSeconds": 1, "containers": [container] },
+        }),
+    );
+    world.kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod/shop-1",
+        "--timeout=40s",
+    ]);
+    world.post(
+        "/api/v1/namespaces/default/services",
+        &json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": "nobody" },
+            "spec": {
+                "type": "NodePort", "clusterIP": "10.0.128.131", "clusterIPs": ["10.0.128.131", "fd64::10.0.128.131"],
+                "ipFamilyPolicy": "RequireDualStack", "selector": { "app": "nobody" },
+                "ports": [{ "port": 80, "nodePort": 30131 }],
+            },
+        }),
+    );
+    let shop = world.pod_netns("shop-1");
+    for family in [Family::V4, Family::V6] {
+        let service = SocketAddr::new(family.address([10, 0, 128, 131].into()), 80);
+        let node = SocketAddr::new(world.nodes[0].ip_in(family).parse().expect("an IP"), 30131);
+        wait::until(
+            "the Service is known",
+            READY_TIME_MAX,
+            || match probe::ask_from(&shop, Protocol::Tcp, service) {
+                Outcome::Rejected => Ok(()),
+                other => Err((other, world.logs())),
+            },
+        );
+        let at_once = (std::io::ErrorKind::ConnectionRefused, 0);
+        assert_eq!(
+            probe::run_in(&shop, move || connect(service)),
+            at_once,
+            "{family:?}: pod"
+        );
+        let from_node = world.nodes[0].netns.run(move || connect(service));
+        assert_eq!(from_node, at_once, "{family:?}: node");
+        let from_outside = world.client.run(move || connect(node));
+        assert_eq!(from_outside, at_once, "{family:?}: outside");
     }
 }

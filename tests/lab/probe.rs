@@ -14,7 +14,7 @@ use nix::{
     sys::socket::{SockaddrStorage, connect},
 };
 
-/// Longer than TCP takes to send a SYN again: a refusal that comes while the first is still under way is not heard.
+/// An answer takes far less, and a busy machine needs some of it.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(1500);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,24 +57,28 @@ pub(crate) fn ask(protocol: Protocol, to: SocketAddr) -> Outcome {
 
 /// Asks from a namespace that a file names, such as a pod's.
 pub(crate) fn ask_from(netns: &Path, protocol: Protocol, to: SocketAddr) -> Outcome {
+    run_in(netns, move || ask(protocol, to))
+}
+
+/// Runs a closure in a namespace that a file names.
+pub(crate) fn run_in<T: Send + 'static>(
+    netns: &Path,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> T {
     let file = File::open(netns).unwrap_or_else(|error| panic!("{}: {error}", netns.display()));
-    std::thread::spawn(move || {
+    let running = std::thread::spawn(move || {
         setns(file, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
-        ask(protocol, to)
-    })
-    .join()
-    .expect("the question was asked")
+        job()
+    });
+    running.join().expect("the question was asked")
 }
 
 /// What an HTTP server says to a path, asked from a namespace that a file names.
 pub(crate) fn fetch_from(netns: &Path, to: SocketAddr, path: &str) -> String {
-    let (netns, path) = (netns.to_owned(), path.to_owned());
-    let asking = std::thread::spawn(move || {
-        let file = File::open(&netns).expect("the namespace's file");
-        setns(file, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
+    let path = path.to_owned();
+    run_in(netns, move || {
         fetch(to, &path).unwrap_or_else(|error| format!("{error}"))
-    });
-    asking.join().expect("the question was asked")
+    })
 }
 
 fn ask_tcp(to: SocketAddr) -> std::io::Result<String> {

@@ -68,6 +68,8 @@ pub enum Expression {
     Masquerade,
     /// Refuses with port-unreachable.
     Reject,
+    /// Refuses a connection of TCP as a closed port does.
+    Reset,
 }
 
 /// Where a payload's offset counts from.

@@ -49,7 +49,8 @@ pub fn chain(name: &str, family: Family) -> Option<Chain> {
         ],
         "source-ranges" => source_ranges(),
         "untranslated" => untranslated(),
-        "reject-chain" => vec![vec![Statement::Reject]],
+        // The client's TCP drops an ICMP error that comes while it still sends, and waits a second.
+        "reject-chain" => vec![vec![Statement::Reset], vec![Statement::Reject]],
         "masquerading" => vec![
             vec![present(&FLOW, "hairpin-connections"), Statement::Masquerade],
             vec![Statement::Marked, Statement::Unmark, Statement::Masquerade],

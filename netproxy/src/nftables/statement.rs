@@ -69,6 +69,8 @@ pub enum Statement {
     Masquerade,
     /// Refuses.
     Reject,
+    /// Refuses a connection of TCP as a closed port does, and goes on for other protocols.
+    Reset,
     /// Decides.
     Verdict(Verdict),
 }
@@ -185,6 +187,10 @@ impl Statement {
             }
             Self::Masquerade => into.push(Expression::Masquerade),
             Self::Reject => into.push(Expression::Reject),
+            Self::Reset => {
+                Self::Protocol(Protocol::Tcp).compile(family, into);
+                into.push(Expression::Reset);
+            }
             Self::Verdict(verdict) => into.push(Expression::Verdict(verdict.clone())),
         }
     }
@@ -323,6 +329,7 @@ impl fmt::Display for Text<'_> {
             Statement::Dnat(to) => write!(f, "dnat to {to}"),
             Statement::Masquerade => f.write_str("masquerade fully-random"),
             Statement::Reject => f.write_str("reject"),
+            Statement::Reset => f.write_str("reject with tcp reset"),
             Statement::Verdict(verdict) => write!(f, "{verdict}"),
         }
     }

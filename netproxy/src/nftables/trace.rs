@@ -344,7 +344,7 @@ impl<'a> Walk<'a> {
                 }
                 Step::Ends(Flow::Accept)
             }
-            Expression::Reject => Step::Ends(Flow::Reject),
+            Expression::Reject | Expression::Reset => Step::Ends(Flow::Reject),
         }
     }
 

@@ -187,11 +187,19 @@ pub(super) mod masquerade {
 }
 
 pub(super) mod reject {
+    use knarr_netproxy_plan::Family;
+
     pub(crate) const TYPE: u16 = 1;
     pub(crate) const CODE: u16 = 2;
     pub(crate) const ICMP: u32 = 0;
-    pub(crate) const PORT_UNREACHABLE_V4: u8 = 3;
-    pub(crate) const PORT_UNREACHABLE_V6: u8 = 4;
+    pub(crate) const TCP_RESET: u32 = 1;
+
+    pub(crate) fn port_unreachable(family: Family) -> u8 {
+        match family {
+            Family::V4 => 3,
+            Family::V6 => 4,
+        }
+    }
 }
 
 pub(super) mod counter {

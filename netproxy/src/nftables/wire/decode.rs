@@ -82,15 +82,14 @@ fn expression(attributes: Attributes<'_>, family: Family) -> Option<Expression> 
             let flags = data.number(c::masquerade::FLAGS)?;
             (flags == c::masquerade::FULLY_RANDOM).then_some(Expression::Masquerade)
         }
-        "reject" => {
-            let code = match family {
-                Family::V4 => c::reject::PORT_UNREACHABLE_V4,
-                Family::V6 => c::reject::PORT_UNREACHABLE_V6,
-            };
-            let ours = data.number(c::reject::TYPE)? == c::reject::ICMP
-                && data.find(c::reject::CODE)? == [code];
-            ours.then_some(Expression::Reject)
-        }
+        "reject" => match data.number(c::reject::TYPE)? {
+            c::reject::TCP_RESET => Some(Expression::Reset),
+            c::reject::ICMP => {
+                let ours = data.find(c::reject::CODE)? == [c::reject::port_unreachable(family)];
+                ours.then_some(Expression::Reject)
+            }
+            _ => None,
+        },
         _ => None,
     }
 }

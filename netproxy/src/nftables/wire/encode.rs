@@ -366,7 +366,7 @@ fn expression_name(expression: &Expression) -> &'static str {
         Expression::Random { .. } => "numgen",
         Expression::Dnat { .. } => "nat",
         Expression::Masquerade => "masq",
-        Expression::Reject => "reject",
+        Expression::Reject | Expression::Reset => "reject",
     }
 }
 
@@ -445,7 +445,8 @@ fn write_expression_data(writer: &mut Writer, expression: &Expression, family: F
         | Expression::Random { .. }
         | Expression::Dnat { .. }
         | Expression::Masquerade
-        | Expression::Reject => write_action(writer, expression, family),
+        | Expression::Reject
+        | Expression::Reset => write_action(writer, expression, family),
     }
 }
 
@@ -512,12 +513,9 @@ fn write_action(writer: &mut Writer, expression: &Expression, family: Family) {
         }
         Expression::Reject => {
             writer.number(c::reject::TYPE, c::reject::ICMP);
-            let code = match family {
-                Family::V4 => c::reject::PORT_UNREACHABLE_V4,
-                Family::V6 => c::reject::PORT_UNREACHABLE_V6,
-            };
-            writer.bytes(c::reject::CODE, &[code]);
+            writer.bytes(c::reject::CODE, &[c::reject::port_unreachable(family)]);
         }
+        Expression::Reset => writer.number(c::reject::TYPE, c::reject::TCP_RESET),
         _ => {}
     }
 }

@@ -236,6 +236,7 @@ fn an_expression() -> impl Strategy<Value = Expression> {
         (register(), register()).prop_map(|(address, port)| Expression::Dnat { address, port }),
         Just(Expression::Masquerade),
         Just(Expression::Reject),
+        Just(Expression::Reset),
     ];
     prop_oneof![loads, sets, acts]
 }
