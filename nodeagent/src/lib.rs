@@ -18,6 +18,7 @@ mod pod;
 pub mod pod_init;
 mod process;
 mod protocol;
+pub mod resolved;
 mod server;
 mod services;
 mod spdy;

@@ -1,15 +1,9 @@
-//! How this host itself can look up the names of Services: a hint, because its resolver is not ours to change.
-
-use std::path::Path;
+//! How this host itself looks up the names of Services: by itself where systemd-resolved runs, else by a hint.
 
 use anyhow::Result;
 use k8s_openapi::api::core::v1::ConfigMap;
 use knarr_client::Api;
 use kube::Client;
-
-/// systemd-resolved keeps its sockets and its view of the resolvers here.
-const RESOLVED: &str = "/run/systemd/resolve";
-const DROP_IN: &str = "/run/systemd/resolved.conf.d/knarr.conf";
 
 /// What to do so that programs on this host find Services by name; nothing where cluster DNS has no address.
 pub(crate) async fn hint(client: &Client) -> Result<Option<String>> {
@@ -22,7 +16,7 @@ pub(crate) async fn hint(client: &Client) -> Result<Option<String>> {
         .filter(|server| !server.is_empty())
         .collect();
     let domain = text("cluster-domain");
-    let resolver = if Path::new(RESOLVED).exists() {
+    let resolver = if knarr_nodeagent::resolved::is_in_charge() {
         Resolver::Resolved
     } else {
         Resolver::File
@@ -40,9 +34,7 @@ enum Resolver {
 fn advice(servers: &[&str], domain: &str, resolver: Resolver) -> String {
     match resolver {
         Resolver::Resolved => format!(
-            "for names such as web.default.svc.{domain} on this host: write [Resolve], DNS={} and Domains=~{domain} to {DROP_IN}, \
-             one on a line, and restart systemd-resolved",
-            servers.join(" ")
+            "this host finds names such as web.default.svc.{domain} too: systemd-resolved asks cluster DNS for them"
         ),
         Resolver::File => format!(
             "for names such as web.default.svc.{domain} on this host: put nameserver {} before the others in /etc/resolv.conf; \
@@ -60,11 +52,7 @@ mod tests {
     fn the_hint_fits_the_hosts_resolver() {
         let servers = ["10.0.128.10", "fd64::10.0.128.10"];
         let resolved = advice(&servers, "cluster.local", Resolver::Resolved);
-        assert!(
-            resolved.contains("DNS=10.0.128.10 fd64::10.0.128.10"),
-            "{resolved}"
-        );
-        assert!(resolved.contains("Domains=~cluster.local"), "{resolved}");
+        assert!(resolved.contains("systemd-resolved asks"), "{resolved}");
         let file = advice(&servers, "cluster.local", Resolver::File);
         assert!(file.contains("nameserver 10.0.128.10 before"), "{file}");
     }

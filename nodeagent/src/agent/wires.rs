@@ -1,7 +1,7 @@
 //! Keeps the host's links and routes as they should be: once at start, after every wish, after every change by others.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -16,6 +16,7 @@ use crate::ipam;
 use crate::netlink::{self, Monitor, Socket};
 use crate::network::peers::{self, Own, Peer};
 use crate::network::{self, ANCHOR, Desired, Observed, Route};
+use crate::resolved::{Teller, Wish};
 
 /// Keeps the network until dropped.
 pub(super) async fn keep(host: Arc<Host>, monitor: Monitor, mut peers: watch::Receiver<Vec<Peer>>) {
@@ -24,9 +25,16 @@ pub(super) async fn keep(host: Arc<Host>, monitor: Monitor, mut peers: watch::Re
     const RETRY: Duration = Duration::from_secs(1);
     super::forwarding::enable(&host);
     let mut cluster = host.cluster.clone();
+    let teller = Arc::new(Mutex::new(Teller::default()));
     loop {
         let (shared, known_peers) = (host.clone(), peers.borrow_and_update().clone());
-        let synced = tokio::task::spawn_blocking(move || sync(&shared, &known_peers)).await;
+        let teller = teller.clone();
+        let synced = tokio::task::spawn_blocking(move || {
+            let outcome = sync(&shared, &known_peers);
+            tell_resolver(&shared, &teller);
+            outcome
+        })
+        .await;
         let failed = match synced {
             Ok(Ok(errors)) => !errors.is_empty(),
             Ok(Err(error)) => {
@@ -48,6 +56,20 @@ pub(super) async fn keep(host: Arc<Host>, monitor: Monitor, mut peers: watch::Re
         }
         tokio::time::sleep(SETTLE).await;
     }
+}
+
+/// The host's resolver hears of cluster DNS once the link is there.
+fn tell_resolver(host: &Host, teller: &Mutex<Teller>) {
+    let cluster = host.cluster.borrow().clone();
+    let servers = cluster.dns.iter().filter_map(|server| server.parse().ok());
+    let wish = Wish {
+        servers: servers.collect(),
+        domain: cluster.domain,
+    };
+    teller
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .tell(wish);
 }
 
 /// One pass: observe, plan, apply.
