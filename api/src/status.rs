@@ -27,9 +27,13 @@ fn is_zero(code: &u16) -> bool {
     *code == 0
 }
 
-/// List metadata, empty in a Status.
+/// List metadata, empty in nearly every Status.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Metadata {}
+pub struct Metadata {
+    /// For the rest of a list whose own token has expired.
+    #[serde(rename = "continue", default, skip_serializing_if = "String::is_empty")]
+    pub continue_token: String,
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Details {
@@ -66,7 +70,7 @@ impl Status {
         Status {
             kind: "Status".into(),
             api_version: "v1".into(),
-            metadata: Metadata {},
+            metadata: Metadata::default(),
             status: "Failure".into(),
             message: message.into(),
             reason: reason.into(),

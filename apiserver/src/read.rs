@@ -4,6 +4,7 @@ mod page;
 mod select;
 mod show;
 mod stitch;
+mod token;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use serde_json::{Map, Value, json};
 pub(crate) use select::Selection;
 pub(crate) use show::{Shown, document_in, object};
 
+use self::token::Moment;
 use crate::{
     call::Call,
     negotiate::Form,
@@ -75,8 +77,8 @@ pub(crate) fn shown(
 pub(crate) fn list(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
     let options = ListOptions::for_list(&call.query)?;
     let selection = Selection::new(kind, &call.info, &options)?;
-    let (listing, after) = snapshot(call, kind, &options)?;
-    let chosen = selection.choose(&listing, after);
+    let (listing, from) = snapshot(call, kind, &options)?;
+    let chosen = selection.choose(&listing, from);
     let (objects, metadata) = page::cut(chosen, &listing, &selection, options.limit);
     match call.accepted()?.form {
         Form::Object if kind.view.is_none() => {
@@ -89,12 +91,12 @@ pub(crate) fn list(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
     }
 }
 
-/// The objects a list is cut from, and the place after which it goes on.
+/// The objects a list is cut from, and the place where it goes on.
 fn snapshot(
     call: &Call,
     kind: &'static Kind,
     options: &ListOptions,
-) -> Result<(Listing, Option<page::Place>), Status> {
+) -> Result<(Listing, Option<token::Place>), Status> {
     let store = &call.state.store;
     let namespace = Some(call.info.namespace.as_str()).filter(|n| !n.is_empty());
     let namespace = namespace.filter(|_| kind.is_namespaced());
@@ -103,14 +105,13 @@ fn snapshot(
             let text = "specifying resource version is not allowed when using continue";
             return Err(Status::bad_request(text));
         }
-        let (revision, place) = page::decode(token)?;
-        let listing = store.list_at(kind.stored(), namespace, revision);
-        let listing = listing.map_err(|_| {
-            expired(
-                "The provided continue parameter is too old to display a consistent list result. \
-                 You must start a new list without the continue parameter.",
-            )
-        })?;
+        let (moment, place) = token::decode(token, namespace.unwrap_or_default())?;
+        let listing = match moment {
+            Moment::Latest => store.list(kind.stored(), namespace),
+            Moment::At(revision) => store
+                .list_at(kind.stored(), namespace, revision)
+                .map_err(|_| forgotten(token))?,
+        };
         return Ok((listing, Some(place)));
     }
     check_not_ahead(store, options.resource_version)?;
@@ -123,6 +124,19 @@ fn snapshot(
             .map_err(|_| expired("The resourceVersion for the provided list is too old.")),
         _ => Ok((store.list(kind.stored(), namespace), None)),
     }
+}
+
+/// 410 for a list that was begun too long ago, with a token for its rest as it is now.
+fn forgotten(token: &str) -> Status {
+    let mut status = expired(
+        "The provided continue parameter is too old to display a consistent list result. \
+         You can start a new list without the continue parameter, or use the continue token in \
+         this response to retrieve the remainder of the results. Continuing with the provided \
+         token results in an inconsistent list - objects that were created, modified, or deleted \
+         between the time the first chunk was returned and now may show up in the list.",
+    );
+    status.metadata.continue_token = token::without_moment(token).unwrap_or_default();
+    status
 }
 
 /// 410 for a revision that is no longer remembered.

@@ -3,11 +3,15 @@
 mod connection;
 mod exchange;
 mod limits;
+mod screen;
 
 use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, response::IntoResponse};
-use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Request, Response, StatusCode,
+    header::{CONNECTION, CONTENT_TYPE},
+};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -27,12 +31,13 @@ use tower::ServiceExt;
 use self::{
     connection::{Connection, Connections},
     exchange::Answer,
+    screen::Unfit,
 };
 pub(crate) use self::{
     exchange::{Exchange, Span},
     limits::Limits,
 };
-use crate::{State, auth::certificate_user, user::User};
+use crate::{State, auth::certificate_user, respond, user::User};
 
 /// How long requests under way may take to finish at shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -177,13 +182,19 @@ async fn answer(
     exchange: Arc<Exchange>,
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
-    let mut request = request.map(Body::new);
-    request.extensions_mut().insert(exchange.clone());
-    let response = respond(endpoint, peer, request).await;
+    let (parts, body) = request.into_parts();
+    let response = match screen::check(&parts) {
+        Ok(()) => {
+            let mut request = Request::from_parts(parts, Body::new(body));
+            request.extensions_mut().insert(exchange.clone());
+            routed(endpoint, peer, request).await
+        }
+        Err(unfit) => turned_away(&unfit),
+    };
     Ok(response.map(|body| Answer { body, exchange }))
 }
 
-async fn respond(
+async fn routed(
     endpoint: Endpoint,
     peer: Option<Arc<User>>,
     mut request: Request<Body>,
@@ -198,6 +209,19 @@ async fn respond(
     };
     request.extensions_mut().insert(user);
     let Ok(response) = endpoint.router.oneshot(request).await;
+    response
+}
+
+/// As Go's server says it, which ends the connection too.
+fn turned_away(unfit: &Unfit) -> Response<Body> {
+    let Unfit { code, why } = unfit;
+    let text = match *why {
+        "" => code.to_string(),
+        why => format!("{code}: {why}"),
+    };
+    let mut response = respond::text(*code, text);
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
     response
 }
 

@@ -8,7 +8,7 @@ use knarr_api::{
     status::Status,
 };
 
-use super::{object, page::Place};
+use super::{object, token::Place};
 use crate::{
     request::{RequestInfo, options::ListOptions},
     storage::{Listing, Stored},
@@ -71,6 +71,11 @@ impl Selection {
         self.labels.is_everything() && self.fields.is_everything() && self.name.is_none()
     }
 
+    /// Empty for all.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     pub(crate) fn matches(&self, stored: &Stored) -> bool {
         self.in_place(stored) && self.has_properties(stored)
     }
@@ -91,17 +96,17 @@ impl Selection {
         }
     }
 
-    /// What is selected of a listing, from after `place` on.
+    /// What is selected of a listing, from `place` on.
     pub(super) fn choose(&self, listing: &Listing, place: Option<Place>) -> Vec<Arc<Stored>> {
-        let after = |stored: &Stored| {
+        let from = |stored: &Stored| {
             place.as_ref().is_none_or(|place| {
                 let Place { namespace, name } = place;
-                (&stored.key.namespace, &stored.key.name) > (namespace, name)
+                (&stored.key.namespace, &stored.key.name) >= (namespace, name)
             })
         };
         let objects = listing.objects.iter();
         objects
-            .filter(|stored| after(stored) && self.matches(stored))
+            .filter(|stored| from(stored) && self.matches(stored))
             .cloned()
             .collect()
     }

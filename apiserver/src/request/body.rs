@@ -15,7 +15,10 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::options::FieldValidation;
-use crate::negotiate::{self, BodyFormat};
+use crate::{
+    negotiate::{self, BodyFormat},
+    respond,
+};
 
 /// What Kubernetes accepts in one request.
 const BODY_BYTES_MAX: usize = 3 << 20;
@@ -27,7 +30,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reads a whole body.
 ///
 /// # Errors
-/// 413 over the limit, 400 if the client stops midway, 504 if it is too slow.
+/// 413 over the limit, 500 if the client stops midway, 504 if it is too slow.
 pub(crate) async fn read(body: Body) -> Result<Bytes, Status> {
     read_within(BODY_TIMEOUT, body).await
 }
@@ -42,7 +45,7 @@ async fn read_within(limit: Duration, body: Body) -> Result<Bytes, Status> {
 async fn whole(mut body: Body) -> Result<Bytes, Status> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Status::bad_request(error.to_string()))?;
+        let frame = frame.map_err(|error| unreadable(&error))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -57,6 +60,19 @@ async fn whole(mut body: Body) -> Result<Bytes, Status> {
         bytes.extend_from_slice(&data);
     }
     Ok(bytes.freeze())
+}
+
+/// An error that Kubernetes has no class for either.
+fn unreadable(error: &axum::Error) -> Status {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::UnexpectedEof) {
+            return respond::unclassified("unexpected EOF");
+        }
+        cause = error.source();
+    }
+    respond::unclassified(error.to_string())
 }
 
 /// Reads what is left of a body, within reason, so that the client gets to read the answer.

@@ -7,8 +7,12 @@ use knarr_api::status::Status;
 pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
+    /// Leaves out what Go's URL parser leaves out: pairs with a broken escape or a semicolon.
     pub(crate) fn parse(text: &str) -> Self {
-        let pairs = text.split('&').filter(|pair| !pair.is_empty());
+        let pairs = text.split('&').filter(|pair| {
+            let is_readable = !pair.contains(';') && has_whole_escapes(pair);
+            !pair.is_empty() && is_readable
+        });
         Query(
             pairs
                 .map(|pair| {
@@ -54,6 +58,13 @@ fn form_decode(text: &str) -> String {
     percent_decode(&text.replace('+', " "))
 }
 
+/// Whether each `%` begins an escape.
+pub(crate) fn has_whole_escapes(text: &str) -> bool {
+    let is_hex = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
+    let mut after = text.split('%').skip(1).map(str::as_bytes);
+    after.all(|rest| is_hex(rest.first()) && is_hex(rest.get(1)))
+}
+
 /// Resolves `%XX`; what is no valid escape or no UTF-8 stays readable instead of failing.
 pub(crate) fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
@@ -82,11 +93,30 @@ mod tests {
 
     #[test]
     fn escapes_and_plus_signs_are_resolved() {
-        let query = Query::parse("labelSelector=a%3Db,c+in+(d)&empty=&bare&x=%zz%4");
+        let query = Query::parse("labelSelector=a%3Db,c+in+(d)&empty=&bare");
         assert_eq!(query.text("labelSelector"), Some("a=b,c in (d)"));
         assert_eq!(query.text("empty"), None);
-        assert_eq!(query.text("x"), Some("%zz%4"));
         assert_eq!(query.flag("bare"), Some(true));
+    }
+
+    #[test]
+    fn parameters_that_go_cannot_read_are_left_out() {
+        let query = Query::parse("x=%zz&y=%4&z=%&a;b=c&%3=d&limit=1");
+        assert_eq!(query, Query::parse("limit=1"));
+    }
+
+    #[test]
+    fn a_percent_sign_begins_an_escape() {
+        for (text, is_whole) in [
+            ("/a", true),
+            ("/a%20b%2Fc", true),
+            ("/%", false),
+            ("/%4", false),
+            ("/%zz", false),
+            ("/%41%4", false),
+        ] {
+            assert_eq!(has_whole_escapes(text), is_whole, "{text}");
+        }
     }
 
     #[test]

@@ -253,4 +253,5 @@ async fn keys_are_kept_and_the_serving_certificate_follows_its_names() {
 }
 
 mod floods;
+mod oddities;
 mod silence;

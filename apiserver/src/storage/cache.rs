@@ -22,6 +22,9 @@ const LOG_BYTES_MAX: usize = 8 << 20;
 /// The same for kinds that are written again and again, of which nobody reads old states.
 const MEMORY_LOG_BYTES_MAX: usize = 1 << 20;
 
+/// Documents that are fetched from a log at once, but for the last of them.
+const FETCHED_BYTES_MAX: usize = 256 << 10;
+
 /// All kinds, the claims, and the latest published revision.
 pub(super) struct Cache {
     kinds: HashMap<(&'static str, &'static str), Arc<KindCache>>,
@@ -201,7 +204,7 @@ impl KindCache {
         self.read().objects.get(namespace)?.get(name).cloned()
     }
 
-    /// Up to `count_max` changes after `position`, oldest first.
+    /// Up to `count_max` changes after `position`, oldest first, and no more after one that is large.
     pub(super) fn after(
         &self,
         position: Revision,
@@ -212,7 +215,17 @@ impl KindCache {
             return Err(Expired);
         }
         let start = state.log.partition_point(|e| e.revision() <= position);
-        Ok(state.log.range(start..).take(count_max).cloned().collect())
+        let mut bytes = 0;
+        let mut events = Vec::new();
+        for event in state.log.range(start..).take(count_max) {
+            bytes += event.object.document.len() + kept_alive(event);
+            events.push(event.clone());
+            // Whoever does not come back for them keeps them alive.
+            if bytes > FETCHED_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(events)
     }
 
     fn extend(&self, events: Vec<Event>) -> Revision {

@@ -27,6 +27,34 @@ async fn a_list_comes_in_pieces_of_one_moment() {
 }
 
 #[tokio::test]
+async fn the_rest_of_a_forgotten_list_can_be_had_as_it_is_now() {
+    let world = World::new().await;
+    for name in ["a", "b", "c"] {
+        world.post(CONFIG_MAPS, config_map(name)).await;
+    }
+    let first = world.get(&format!("{CONFIG_MAPS}?limit=1")).await;
+    let continued = async |list: &Answer| {
+        let token = list.at("/metadata/continue").as_str().unwrap_or_default();
+        world.get(&format!("{CONFIG_MAPS}?continue={token}")).await
+    };
+    let data = "x".repeat(1 << 19);
+    for change in 0..20 {
+        let large =
+            json!({"metadata": {"name": "b"}, "data": {"a": data, "b": change.to_string()}});
+        let answer = world.put(&format!("{CONFIG_MAPS}/b"), large).await;
+        assert!(answer.code.is_success(), "{}", answer.message());
+    }
+    let gone = continued(&first).await;
+    assert_eq!(gone.code.as_u16(), 410);
+    assert_eq!(gone.at("/reason"), "Expired");
+    let rest = continued(&gone).await;
+    assert_eq!(rest.code, StatusCode::OK, "{}", rest.message());
+    assert_eq!(rest.at("/items/0/metadata/name"), "b");
+    assert_eq!(rest.at("/items/0/data/b"), "19");
+    assert_eq!(rest.at("/items/1/metadata/name"), "c");
+}
+
+#[tokio::test]
 async fn items_of_a_list_leave_out_their_type() {
     let world = World::new().await;
     world.post(CONFIG_MAPS, config_map("a")).await;
