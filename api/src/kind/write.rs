@@ -25,8 +25,11 @@ impl Kind {
     /// Restores what a client may not change; raises the generation where something of weight changed.
     pub fn prepare_update(&self, new: &mut Value, old: &Value) {
         meta::keep_server_fields(new, old);
+        // A change of content counts even if all of it is dropped.
+        let counts = self.strategy.generation == Generation::Content;
+        let changed = counts && self.changes_generation(new, old);
         (self.strategy.prepare_update)(new, old);
-        if self.changes_generation(new, old) {
+        if changed || self.changes_generation(new, old) {
             meta::set(new, "generation", meta::generation(old) + 1);
         }
     }

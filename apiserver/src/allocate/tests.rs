@@ -305,6 +305,46 @@ async fn a_dual_stack_cluster_adds_and_drops_the_second_address() {
 }
 
 #[tokio::test]
+async fn a_refusal_shows_the_addresses_as_they_were_asked_for() {
+    let world = World::new(&["10.0.0.0/24", "fd00:10::/112"]).await;
+    let spec = json!({"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6", "IPv4"], "clusterIP": "fd00:10::9",
+        "clusterIPs": ["fd00:10::9", "10.0.0.1"], "ports": ports(&[(80, "TCP", 0)])});
+    let taken = world.create("d", spec).await.unwrap_err();
+    assert_eq!(
+        taken.message,
+        "Service \"d\" is invalid: spec.clusterIPs: Invalid value: [\"fd00:10::9\",\"10.0.0.1\"]: \
+         failed to allocate IP 10.0.0.1: provided IP is already allocated"
+    );
+    let second = json!({"ipFamilyPolicy": "RequireDualStack", "clusterIP": "10.0.0.9", "ports": ports(&[(80, "TCP", 0)])});
+    world.create("e", second.clone()).await.unwrap();
+    let taken = world.create("f", second).await.unwrap_err();
+    assert_eq!(
+        taken.message,
+        "Service \"f\" is invalid: spec.clusterIPs: Invalid value: [\"10.0.0.9\",\"\"]: \
+         failed to allocate IP 10.0.0.9: provided IP is already allocated"
+    );
+}
+
+#[tokio::test]
+async fn an_update_shows_a_held_address_again() {
+    let world = World::new(&["10.0.0.0/24"]).await;
+    let spec = |port| json!({"clusterIP": "10.0.0.9", "ports": ports(&[(port, "TCP", 0)])});
+    world.create("s", spec(80)).await.unwrap();
+    let key = ip_address_key("10.0.0.9".parse().unwrap());
+    let gone = Write::Delete {
+        key: key.clone(),
+        expect: Expect::Any,
+    };
+    world.store.commit(vec![gone]).await.unwrap();
+    world.update("s", spec(81)).await.unwrap();
+    let shown = world.store.get(&key).unwrap().object();
+    assert_eq!(shown["spec"]["parentRef"]["name"], "s");
+    assert!(repairs(&world.store).is_empty());
+    world.delete("s").await;
+    assert!(world.store.get(&key).is_none());
+}
+
+#[tokio::test]
 async fn a_full_range_says_so_and_frees_as_services_go() {
     let world = World::new(&["10.0.0.0/28"]).await;
     // 14 addresses, two of which belong to default/kubernetes and kube-system/kube-dns.

@@ -6,6 +6,7 @@ mod endpoint;
 mod hints;
 mod pack;
 mod plan;
+mod proportion;
 
 use std::sync::Arc;
 
@@ -38,6 +39,16 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
             if let Some(key) = service_of(slice, MANAGED_BY) {
                 own_slices.add(key);
             }
+        }
+    });
+    let (known, shared) = (Arc::downgrade(cluster), Arc::clone(&queue));
+    cluster.nodes.observe(move |old, new| {
+        let Some(cluster) = known.upgrade().filter(|_| proportion::differ(old, new)) else {
+            return;
+        };
+        let services = cluster.services.all().into_iter();
+        for service in services.filter(|service| hints::is_proportional(service)) {
+            shared.add(Key::of(service.as_ref()));
         }
     });
     let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
@@ -81,18 +92,23 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
     if selection::served_selector(&service).is_none() {
         return Ok(Next::OnChange);
     }
-    let writes = {
+    let plan::Plan { writes, notices } = {
         let pods = selection::selected_pods(&cluster, &service);
         let mut slices = slices_of(&cluster, &key, MANAGED_BY);
         slices.retain(|slice| slice.metadata.deletion_timestamp.is_none());
         let node = |name: &str| cluster.nodes.get("", name);
+        let zones = hints::is_proportional(&service)
+            .then(|| proportion::zones(&cluster.nodes.all()))
+            .flatten();
         plan::plan(&plan::Snapshot {
             service: &service,
             pods: &pods,
             node: &node,
             slices: &slices,
+            zones,
         })
     };
+    cluster.tell(COMPONENT, service.as_ref(), notices);
     let written = perform_all::<EndpointSlice>(&cluster.client, writes).await;
     if let Err(error) = &written
         && !error.is_conflict()

@@ -23,6 +23,7 @@ use crate::{
 /// `[scheme:]NAME[:port]` taken apart.
 #[derive(Debug, PartialEq)]
 struct Target<'a> {
+    text: &'a str,
     scheme: &'a str,
     name: &'a str,
     port: &'a str,
@@ -33,9 +34,6 @@ pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
     let target = parse(&name).ok_or_else(|| {
         Status::bad_request(format!("invalid {} request \"{name}\"", kind.singular))
     })?;
-    if call.info.tail.is_empty() {
-        return Ok(Reply::raw(with_final_slash(call)));
-    }
     let namespace = call.info.namespace.as_str();
     let backend = match kind.kind {
         "Pod" => backend(&target, pod_address(&call.state, namespace, &target)?),
@@ -45,6 +43,9 @@ pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
         ),
         _ => proxy::node::agent(&call.state, target.name)?,
     };
+    if call.info.tail.is_empty() {
+        return Ok(Reply::raw(with_final_slash(call)));
+    }
     let mut path_and_query = call.info.tail.clone();
     if let Some(query) = call.uri.query() {
         path_and_query = format!("{path_and_query}?{query}");
@@ -79,7 +80,12 @@ fn parse(text: &str) -> Option<Target<'_>> {
         _ => return None,
     };
     let known = ["", "http", "https"].contains(&scheme);
-    (known && !name.is_empty()).then_some(Target { scheme, name, port })
+    (known && !name.is_empty()).then_some(Target {
+        text,
+        scheme,
+        name,
+        port,
+    })
 }
 
 fn pod_address(state: &State, namespace: &str, target: &Target<'_>) -> Result<SocketAddr, Status> {
@@ -110,6 +116,8 @@ fn port_number(text: &str) -> Result<u16, Status> {
 }
 
 /// A ready endpoint of the Service's port, drawn at random, that is a pod with that address.
+///
+/// The Service itself is only looked at to turn the number of a port into its name; the name may be empty.
 fn service_address(
     state: &State,
     kind: &'static Kind,
@@ -117,21 +125,28 @@ fn service_address(
     target: &Target<'_>,
 ) -> Result<SocketAddr, Status> {
     let name = target.name;
-    let key = Key::new(kind, namespace, name);
-    let stored = state.store.get(&key);
-    let service = stored
-        .ok_or_else(|| Status::not_found(kind, name))?
-        .object();
-    let port_name = service_port(&service, target.port).ok_or_else(|| {
-        let port = target.port;
-        unavailable(&format!(
-            "no service port {port} found for service \"{name}\""
-        ))
-    })?;
+    let port_name = match target.port.parse::<i64>() {
+        Ok(number) => {
+            let service = state.store.get(&Key::new(kind, namespace, name));
+            let service = service.ok_or_else(|| Status::not_found(kind, name))?;
+            port_name(&service.object(), number).ok_or_else(|| {
+                unavailable(&format!(
+                    "no service port {number} found for service \"{name}\""
+                ))
+            })?
+        }
+        Err(_) => target.port.to_owned(),
+    };
     let endpoints = state.store.get(&Key::new(&ENDPOINTS, namespace, name));
-    let endpoints = endpoints.map(|stored| stored.object()).unwrap_or_default();
+    let endpoints = endpoints.ok_or_else(|| Status::not_found(&ENDPOINTS, name))?;
+    let endpoints = endpoints.object();
+    let subsets = items(&endpoints["subsets"]);
+    let missing = |id: &str| unavailable(&format!("no endpoints available for service \"{id}\""));
+    if subsets.is_empty() {
+        return Err(missing(name));
+    }
     let mut candidates: Vec<SocketAddr> = Vec::new();
-    for subset in items(&endpoints["subsets"]) {
+    for subset in subsets {
         let ports = items(&subset["ports"]).iter();
         let port = ports
             .filter(|port| str_of(&port["name"]) == port_name)
@@ -146,25 +161,19 @@ fn service_address(
     candidates
         .choose(&mut rand::rng())
         .copied()
-        .ok_or_else(|| unavailable(&format!("no endpoints available for service \"{name}\"")))
+        .ok_or_else(|| missing(target.text))
 }
 
-/// The name of the Service port that is meant by name or number; none means the only port.
-fn service_port(service: &Value, wanted: &str) -> Option<String> {
+/// The name of the first Service port with a number.
+fn port_name(service: &Value, number: i64) -> Option<String> {
     let ports = items(&service["spec"]["ports"]);
-    let found = match wanted {
-        "" => ports.first(),
-        _ => ports.iter().find(|port| {
-            str_of(&port["name"]) == wanted
-                || port["port"].as_u64().map(|p| p.to_string()).as_deref() == Some(wanted)
-        }),
-    };
-    found.map(|port| str_of(&port["name"]).to_owned())
+    let port = ports.iter().find(|port| port["port"] == number)?;
+    Some(str_of(&port["name"]).to_owned())
 }
 
 fn is_live_pod(state: &State, namespace: &str, address: &Value) -> Option<IpAddr> {
     let reference = &address["targetRef"];
-    if reference["kind"] != "Pod" {
+    if str_of(&reference["namespace"]) != namespace {
         return None;
     }
     let key = Key::new(&POD, namespace, str_of(&reference["name"]));
@@ -206,7 +215,12 @@ mod tests {
     #[test]
     fn a_target_names_scheme_and_port_or_leaves_them_out() {
         let check = |text: &str, expected: Option<(&str, &str, &str)>| {
-            let expected = expected.map(|(scheme, name, port)| Target { scheme, name, port });
+            let expected = expected.map(|(scheme, name, port)| Target {
+                text,
+                scheme,
+                name,
+                port,
+            });
             assert_eq!(parse(text), expected, "{text}");
         };
         check("web", Some(("", "web", "")));
@@ -217,16 +231,15 @@ mod tests {
     }
 
     #[test]
-    fn a_service_port_is_found_by_name_and_by_number() {
+    fn a_number_stands_for_the_name_of_the_first_port_that_has_it() {
         let service = json!({"spec": {"ports": [
-            {"name": "http", "port": 80}, {"name": "admin", "port": 81}
+            {"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53}, {"port": 80}
         ]}});
-        let check = |wanted: &str, expected: Option<&str>| {
-            assert_eq!(service_port(&service, wanted).as_deref(), expected);
+        let check = |number: i64, expected: Option<&str>| {
+            assert_eq!(port_name(&service, number).as_deref(), expected);
         };
-        check("", Some("http"));
-        check("81", Some("admin"));
-        check("admin", Some("admin"));
-        check("82", None);
+        check(53, Some("dns"));
+        check(80, Some(""));
+        check(81, None);
     }
 }

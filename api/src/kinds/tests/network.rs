@@ -89,6 +89,18 @@ fn slices_keep_their_type_and_count_their_changes() {
     meta::set(&mut annotated, "annotations", json!({"a": "b"}));
     kind.prepare_update(&mut annotated, &old);
     assert_eq!(meta::generation(&annotated), 1);
+    let of = |endpoint: Value| {
+        object(
+            kind,
+            json!({"addressType": "IPv4", "endpoints": [endpoint]}),
+        )
+    };
+    let mut old = of(json!({"addresses": ["192.0.2.1"]}));
+    kind.prepare_create(&mut old);
+    let mut placed = of(json!({"addresses": ["192.0.2.1"], "deprecatedTopology": {"a": "b"}}));
+    kind.prepare_update(&mut placed, &old);
+    assert_eq!(meta::generation(&placed), 2);
+    assert_eq!(placed["endpoints"], old["endpoints"]);
 }
 
 #[test]

@@ -12,12 +12,14 @@ pub(super) enum Distribution {
     Anywhere,
     SameZone,
     SameNode,
+    /// See [`super::proportion`].
+    Proportional,
 }
 
 impl Distribution {
     pub(super) fn of(service: &Service) -> Distribution {
         if is_proportional(service) {
-            return Distribution::Anywhere;
+            return Distribution::Proportional;
         }
         let spec = service.spec.as_ref();
         match spec.and_then(|spec| spec.traffic_distribution.as_deref()) {
@@ -41,7 +43,11 @@ pub(super) fn hints(endpoint: &Endpoint, distribution: Distribution) -> Option<E
         .conditions
         .as_ref()
         .and_then(|conditions| conditions.ready);
-    if distribution == Distribution::Anywhere || ready == Some(false) {
+    let is_own = matches!(
+        distribution,
+        Distribution::SameZone | Distribution::SameNode
+    );
+    if !is_own || ready == Some(false) {
         return None;
     }
     let for_zones = endpoint
@@ -54,7 +60,7 @@ pub(super) fn hints(endpoint: &Endpoint, distribution: Distribution) -> Option<E
             let name = endpoint.node_name.iter();
             name.map(|name| ForNode { name: name.clone() }).collect()
         }
-        Distribution::SameZone | Distribution::Anywhere => Vec::new(),
+        Distribution::SameZone | Distribution::Anywhere | Distribution::Proportional => Vec::new(),
     };
     if for_zones.is_empty() && for_nodes.is_empty() {
         return None;

@@ -11,8 +11,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::endpoint::{AddressType, address_types, candidate, ports, publishes_not_ready};
 use super::hints::{Distribution, hints};
 use super::pack::{Packing, pack};
+use super::proportion::{self, Zones};
 use super::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_NAME_LABEL, deletion};
 use crate::controllers::claim::{controller_reference, is_controlled_by};
+use crate::controllers::event::Notice;
 use crate::controllers::inventory::FOREGROUND_FINALIZER;
 use crate::controllers::pods;
 use crate::controllers::selection::{HEADLESS_LABEL, TRIGGER_TIME_ANNOTATION, is_headless};
@@ -27,13 +29,21 @@ pub(super) struct Snapshot<'a> {
     pub(super) node: &'a dyn Fn(&str) -> Option<Arc<Node>>,
     /// The slices this controller made for it.
     pub(super) slices: &'a [Arc<EndpointSlice>],
+    /// Where a Service asks for hints in proportion to them.
+    pub(super) zones: Option<Zones>,
+}
+
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Plan {
+    pub(super) writes: Vec<Write<EndpointSlice>>,
+    pub(super) notices: Vec<Notice>,
 }
 
 /// Ports in an order that does not depend on how they were listed.
 type PortMap = Vec<(String, String, i32, Option<String>)>;
 
 /// Plans the writes; none when every slice is right already.
-pub(super) fn plan(snapshot: &Snapshot<'_>) -> Vec<Write<EndpointSlice>> {
+pub(super) fn plan(snapshot: &Snapshot<'_>) -> Plan {
     let service = snapshot.service;
     // Whatever is made for an owner that waits for its dependents would keep it waiting.
     let finalizers = service.metadata.finalizers.as_deref().unwrap_or_default();
@@ -41,7 +51,7 @@ pub(super) fn plan(snapshot: &Snapshot<'_>) -> Vec<Write<EndpointSlice>> {
         .iter()
         .any(|finalizer| finalizer == FOREGROUND_FINALIZER)
     {
-        return Vec::new();
+        return Plan::default();
     }
     let labels = slice_labels(service);
     let types = address_types(service);
@@ -57,11 +67,14 @@ pub(super) fn plan(snapshot: &Snapshot<'_>) -> Vec<Write<EndpointSlice>> {
             .iter()
             .all(|family| family.name() != slice.address_type)
     });
-    let mut writes: Vec<Write<EndpointSlice>> = stray.map(|slice| deletion(slice)).collect();
+    let mut plan = Plan {
+        writes: stray.map(|slice| deletion(slice)).collect(),
+        notices: Vec::new(),
+    };
     for family in types {
-        writes.extend(plan_family(snapshot, family, of_type(family), &labels));
+        plan_family(snapshot, family, of_type(family), &labels, &mut plan);
     }
-    writes
+    plan
 }
 
 fn plan_family(
@@ -69,7 +82,8 @@ fn plan_family(
     family: AddressType,
     slices: Vec<Arc<EndpointSlice>>,
     labels: &Labels,
-) -> Vec<Write<EndpointSlice>> {
+    plan: &mut Plan,
+) {
     let (owned, mut deleted): (Vec<_>, Vec<_>) = slices
         .into_iter()
         .partition(|slice| is_controlled_by(&slice.metadata, snapshot.service));
@@ -95,8 +109,16 @@ fn plan_family(
         labels,
         trigger: trigger(snapshot),
         distribution: Distribution::of(snapshot.service),
+        zones: snapshot.zones.as_ref(),
+        was_hinted: snapshot.slices.iter().any(is_hinted),
     };
-    draft.writes(&frame, deleted)
+    let writes = draft.writes(&frame, deleted, &mut plan.notices);
+    plan.writes.extend(writes);
+}
+
+fn is_hinted(slice: &Arc<EndpointSlice>) -> bool {
+    let mut endpoints = proportion::endpoints(slice).iter();
+    endpoints.any(|endpoint| endpoint.hints.is_some())
 }
 
 fn candidates(
@@ -172,6 +194,8 @@ struct Frame<'a> {
     labels: &'a Labels,
     trigger: Option<Timestamp>,
     distribution: Distribution,
+    zones: Option<&'a Zones>,
+    was_hinted: bool,
 }
 
 #[derive(Default)]
@@ -226,33 +250,29 @@ impl Draft {
         self,
         frame: &Frame<'_>,
         mut deleted: Vec<Arc<EndpointSlice>>,
+        notices: &mut Vec<Notice>,
     ) -> Vec<Write<EndpointSlice>> {
-        let mut writes = Vec::new();
+        let mut written = Vec::new();
         for (ports, endpoints) in self.created {
             let reusable = deleted
                 .iter()
                 .position(|slice| is_controlled_by(&slice.metadata, frame.service));
             let reused = reusable.map(|index| deleted.remove(index));
-            writes.push(match reused {
-                Some(slice) => Write::Replace(frame.slice(Some(&slice), ports, endpoints)),
-                None => Write::Create(frame.slice(None, ports, endpoints)),
-            });
+            written.push(frame.slice(reused.as_deref(), ports, endpoints));
         }
         for (slice, ports, endpoints) in self.updated {
-            writes.push(Write::Replace(frame.slice(Some(&slice), ports, endpoints)));
+            written.push(frame.slice(Some(&slice), ports, endpoints));
         }
-        for slice in self.unchanged {
-            let endpoints = slice.endpoints.clone().unwrap_or_default();
-            let ports = slice.ports.clone().unwrap_or_default();
-            let hinted = frame.slice(Some(&slice), ports, endpoints);
-            if hinted.endpoints.as_deref().unwrap_or_default()
-                != slice.endpoints.as_deref().unwrap_or_default()
-            {
-                writes.push(Write::Replace(hinted));
+        notices.extend(frame.hint(&mut written, self.unchanged));
+        let write = |mut slice: EndpointSlice| {
+            frame.stamp(&mut slice.metadata);
+            match slice.metadata.name {
+                Some(_) => Write::Replace(slice),
+                None => Write::Create(slice),
             }
-        }
-        writes.extend(deleted.iter().map(|slice| deletion(slice)));
-        writes
+        };
+        let deletions = deleted.iter().map(|slice| deletion(slice));
+        written.into_iter().map(write).chain(deletions).collect()
     }
 }
 
@@ -261,12 +281,9 @@ impl Frame<'_> {
         &self,
         existing: Option<&EndpointSlice>,
         ports: Vec<EndpointPort>,
-        mut endpoints: Vec<Endpoint>,
+        endpoints: Vec<Endpoint>,
     ) -> EndpointSlice {
-        for endpoint in &mut endpoints {
-            endpoint.hints = hints(endpoint, self.distribution);
-        }
-        let mut metadata = match existing {
+        let metadata = match existing {
             Some(slice) => slice.metadata.clone(),
             None => ObjectMeta {
                 namespace: self.service.metadata.namespace.clone(),
@@ -278,6 +295,16 @@ impl Frame<'_> {
                 ..ObjectMeta::default()
             },
         };
+        EndpointSlice {
+            metadata,
+            address_type: self.family.name().to_owned(),
+            endpoints: Some(endpoints),
+            ports: Some(ports).filter(|ports| !ports.is_empty()),
+        }
+    }
+
+    /// Labels and trigger time, which every slice that is written says anew.
+    fn stamp(&self, metadata: &mut ObjectMeta) {
         metadata.labels = Some(self.labels.clone());
         let mut annotations = metadata.annotations.take().unwrap_or_default();
         match self.trigger {
@@ -285,12 +312,39 @@ impl Frame<'_> {
             None => annotations.remove(TRIGGER_TIME_ANNOTATION),
         };
         metadata.annotations = Some(annotations).filter(|annotations| !annotations.is_empty());
-        EndpointSlice {
-            metadata,
-            address_type: self.family.name().to_owned(),
-            endpoints: Some(endpoints),
-            ports: Some(ports).filter(|ports| !ports.is_empty()),
+    }
+
+    /// Hints what is written, and what need not be written but for its hints.
+    fn hint(
+        &self,
+        written: &mut Vec<EndpointSlice>,
+        mut kept: Vec<Arc<EndpointSlice>>,
+    ) -> Option<Notice> {
+        let family = self.family.name();
+        if self.distribution == Distribution::Proportional {
+            let outcome = proportion::hint(self.zones, written, &mut kept);
+            return match outcome {
+                Err(reason) => {
+                    let message = format!("{reason}, addressType: {family}");
+                    Some(Notice::warning("TopologyAwareHintsDisabled", message))
+                }
+                Ok(()) if self.was_hinted => None,
+                Ok(()) => {
+                    let message =
+                        format!("Topology Aware Hints has been enabled, addressType: {family}");
+                    Some(Notice::normal("TopologyAwareHintsEnabled", message))
+                }
+            };
         }
+        let is_right = |e: &Endpoint| e.hints == hints(e, self.distribution);
+        proportion::take_over(written, &mut kept, |slice| {
+            proportion::endpoints(slice).iter().all(is_right)
+        });
+        let endpoints = written.iter_mut().flat_map(|slice| &mut slice.endpoints);
+        for endpoint in endpoints.flatten() {
+            endpoint.hints = hints(endpoint, self.distribution);
+        }
+        None
     }
 }
 

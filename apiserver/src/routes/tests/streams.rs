@@ -55,20 +55,49 @@ async fn a_pod_is_reached_through_its_proxy() {
 }
 
 #[tokio::test]
-async fn a_service_without_endpoints_is_unavailable() {
+async fn a_service_is_reached_by_the_ports_of_its_endpoints() {
     let world = World::new().await;
-    let services = "/api/v1/namespaces/shop/services";
-    let body = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}});
-    world.post(services, body).await;
-    let check = |target: &'static str| world.get(target);
-    let none = check("/api/v1/namespaces/shop/services/web/proxy/").await;
-    assert_eq!(none.code, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(none.message(), "no endpoints available for service \"web\"");
-    let other = check("/api/v1/namespaces/shop/services/web:81/proxy/").await;
-    assert_eq!(
-        other.message(),
-        "no service port 81 found for service \"web\""
-    );
+    let body = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"name": "http", "port": 80}, {"name": "x", "port": 90}]}});
+    world
+        .post("/api/v1/namespaces/shop/services", body.clone())
+        .await;
+    let check = async |target: &str, code: u16, message: &str| {
+        let path = format!("/api/v1/namespaces/shop/services/{target}/proxy");
+        for path in [path.clone(), path + "/a"] {
+            let answer = world.get(&path).await;
+            assert_eq!(
+                (answer.code.as_u16(), answer.message()),
+                (code, message),
+                "{path}"
+            );
+        }
+    };
+    check(
+        "web:81",
+        503,
+        "no service port 81 found for service \"web\"",
+    )
+    .await;
+    check("web", 404, "endpoints \"web\" not found").await;
+    check("none:80", 404, "services \"none\" not found").await;
+    check("none:http", 404, "endpoints \"none\" not found").await;
+    check("a:b:c:d", 400, "invalid service request \"a:b:c:d\"").await;
+    let endpoints = "/api/v1/namespaces/shop/endpoints";
+    world
+        .post(endpoints, json!({"metadata": {"name": "web"}}))
+        .await;
+    let none = |id: &str| format!("no endpoints available for service \"{id}\"");
+    check("http:web:http", 503, &none("web")).await;
+    let subsets =
+        json!([{"addresses": [{"ip": "192.0.2.1"}], "ports": [{"name": "http", "port": 8080}]}]);
+    world
+        .merge(&format!("{endpoints}/web"), json!({"subsets": subsets}))
+        .await;
+    // An unnamed port is none of the named ones, and an address without a pod is nobody's.
+    check("web", 503, &none("web")).await;
+    check("http:web:http", 503, &none("http:web:http")).await;
+    check("web:80", 503, &none("web:80")).await;
+    check("web:other", 503, &none("web:other")).await;
 }
 
 /// A node agent that speaks TLS with a certificate of ours and answers one request.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::controllers::event::Notice;
 use crate::controllers::store::Key;
 
 fn service(spec: Value) -> Service {
@@ -65,11 +66,21 @@ fn run(
     pods: &[Arc<Pod>],
     slices: &[Arc<EndpointSlice>],
 ) -> Vec<Write<EndpointSlice>> {
+    run_in(None, service, pods, slices).writes
+}
+
+fn run_in(
+    zones: Option<Zones>,
+    service: &Service,
+    pods: &[Arc<Pod>],
+    slices: &[Arc<EndpointSlice>],
+) -> Plan {
     plan(&Snapshot {
         service,
         pods,
         node: &node,
         slices,
+        zones,
     })
 }
 
@@ -401,6 +412,48 @@ fn a_leaving_service_keeps_its_endpoints_unless_it_waits_for_its_slices() {
         service.metadata.finalizers = Some(vec![finalizer.to_owned()]);
         assert_eq!(run(&service, &pods, &[]).len(), expected, "{finalizer}");
     }
+}
+
+fn proportional() -> Service {
+    let mut service = service(json!({"trafficDistribution": "PreferClose"}));
+    let annotations = [(
+        "service.kubernetes.io/topology-mode".to_owned(),
+        "Auto".to_owned(),
+    )];
+    service.metadata.annotations = Some(annotations.into());
+    service
+}
+
+#[test]
+fn hints_in_proportion_are_told_once_and_settle() {
+    let zones = Zones::from([("z1".to_owned(), 0.5), ("z2".to_owned(), 0.5)]);
+    let pods: Vec<_> = (1..=2)
+        .map(|number| {
+            pod(&P {
+                number,
+                ..P::default()
+            })
+        })
+        .collect();
+    let service = proportional();
+    let first = run_in(Some(zones.clone()), &service, &pods, &[]);
+    let enabled = "Topology Aware Hints has been enabled, addressType: IPv4";
+    let enabled = Notice::normal("TopologyAwareHintsEnabled", enabled);
+    assert_eq!(first.notices, [enabled]);
+    let slices = settled(Vec::new(), first.writes);
+    let endpoints = slices[0].endpoints.iter().flatten();
+    let hints: Vec<_> = endpoints.map(|e| json!(e.hints)).collect();
+    let to = |zone: &str| json!({"forZones": [{"name": zone}]});
+    assert_eq!(hints, [to("z2"), to("z1")]);
+    let again = run_in(Some(zones), &service, &pods, &slices);
+    assert_eq!(again, Plan::default());
+    let without = run_in(None, &service, &pods, &slices);
+    let disabled = "Insufficient Node information: allocatable CPU or zone not specified on one or more nodes, addressType: IPv4";
+    let disabled = Notice::warning("TopologyAwareHintsDisabled", disabled);
+    assert_eq!(without.notices, [disabled]);
+    let slices = settled(slices, without.writes);
+    let mut endpoints = slices[0].endpoints.iter().flatten();
+    assert!(endpoints.all(|e| e.hints.is_none()));
 }
 
 #[test]
