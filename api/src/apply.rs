@@ -8,6 +8,7 @@ mod fieldset;
 mod managers;
 mod merge;
 mod path;
+mod scale;
 mod typed;
 
 use std::sync::OnceLock;
@@ -25,6 +26,8 @@ use compare::Comparison;
 use managers::{Id, Managers, Operation, Owned};
 use path::{Element, Set};
 use typed::Place;
+
+pub use scale::{show_managers, take_managers};
 
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

@@ -5,6 +5,7 @@
 
 mod scalar;
 mod syntax;
+mod unstructured;
 mod untyped;
 mod walk;
 mod zero;
@@ -140,7 +141,26 @@ pub fn untyped(body: &[u8]) -> Result<(Value, Vec<String>), String> {
 /// # Errors
 /// 422 in the words of a patch whose outcome cannot be decoded.
 pub fn check(kind: &Kind, object: &mut Value) -> Result<Vec<String>, Status> {
-    let decoded = over(kind.into(), object).map_err(|text| undecodable(object, &text))?;
+    let decoded =
+        over(kind.into(), object).map_err(|text| undecodable(&object.to_string(), &text))?;
+    *object = decoded.object;
+    Ok(decoded.problems)
+}
+
+/// As [`check`], of what a strategic merge made: in the words, and with the order, of Go's converter of unstructured objects.
+///
+/// # Errors
+/// What the converter says of a value of the wrong type.
+pub fn check_unstructured(kind: &Kind, object: &mut Value) -> Result<Vec<String>, String> {
+    let target = Target::from(kind);
+    let mismatch = target
+        .definition()
+        .and_then(|definition| unstructured::mismatch(definition, object));
+    if let Some(text) = mismatch {
+        return Err(text);
+    }
+    let mut decoded = over(target, object)?;
+    decoded.problems.sort();
     *object = decoded.object;
     Ok(decoded.problems)
 }
@@ -157,8 +177,8 @@ pub fn check_type(kind: &Kind, object: &Value) -> Result<(), String> {
 }
 
 /// 422 for a patch whose outcome is not an object of the kind.
-pub fn undecodable(patched: &Value, reason: &str) -> Status {
-    let error = field::Error::invalid(&field::Path::new("patch"), patched.to_string(), reason);
+pub fn undecodable(shown: &str, reason: &str) -> Status {
+    let error = field::Error::invalid(&field::Path::new("patch"), shown, reason);
     let cause = Cause {
         reason: error.reason.wire().into(),
         message: error.message.clone(),
@@ -171,8 +191,7 @@ pub fn undecodable(patched: &Value, reason: &str) -> Status {
 }
 
 /// `strict decoding error: unknown field "spec.foo", …`: what `fieldValidation=Strict` answers to problems.
-pub fn strict_error(kind: &Kind, problems: &[String]) -> Status {
-    let target = Target::from(kind);
+pub fn strict_error(target: Target<'_>, problems: &[String]) -> Status {
     let said = TypeMeta {
         version: target.version.to_owned(),
         kind: target.kind.to_owned(),

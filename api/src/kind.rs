@@ -25,6 +25,8 @@ pub struct Kind {
     pub columns: &'static [Column],
     /// One row of a Table; `now_seconds` is Unix time, for ages.
     pub cells: fn(object: &Value, now_seconds: i64) -> Vec<Value>,
+    /// Reason and message of the `Completed` condition a row has, where the object is over and done.
+    pub completed: fn(object: &Value) -> Option<(&'static str, &'static str)>,
     /// Field selectors beyond `metadata.name` and `metadata.namespace`, with the value an object has there.
     pub selectable: &'static [Selectable],
     /// What is said of a field that is none of these, where a kind has words of its own for it.

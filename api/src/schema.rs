@@ -234,7 +234,7 @@ impl Type {
 }
 
 impl Scalar {
-    fn go_name(self) -> &'static str {
+    pub(crate) fn go_name(self) -> &'static str {
         match self {
             Scalar::String => "string",
             Scalar::Bool => "bool",

@@ -138,7 +138,13 @@ fn row(kind: &Kind, object: &Value, form: Form) -> Value {
         IncludeObject::Metadata => partial_metadata(object, form.version),
         IncludeObject::Object => object.clone(),
     };
-    json!({"cells": (kind.cells)(object, form.now_seconds), "object": shown})
+    let mut row = json!({"cells": (kind.cells)(object, form.now_seconds), "object": shown});
+    if let Some((reason, message)) = (kind.completed)(object) {
+        row["conditions"] = json!([
+            {"type": "Completed", "status": "True", "reason": reason, "message": message}
+        ]);
+    }
+    row
 }
 
 fn definition(column: &Column) -> Value {

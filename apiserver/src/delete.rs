@@ -23,7 +23,7 @@ use crate::{
     read,
     request::{
         body,
-        options::{DeleteOptions, DryRun},
+        options::{DeleteOptions, DryRun, Preconditions},
     },
     respond::Reply,
     storage::{CommitError, Expect, Key, Stored, Write},
@@ -81,7 +81,19 @@ pub(crate) async fn options(call: &mut Call) -> Result<DeleteOptions, Status> {
         version: "v1",
         kind: "DeleteOptions",
     };
-    DeleteOptions::from_body(&body::value(target, call.content_type(), &bytes)?)
+    let body = body::value(target, call.content_type(), &bytes);
+    DeleteOptions::from_body(&body.map_err(without_type)?)
+}
+
+/// Of options that cannot be decoded Kubernetes says why, and not what they were read as.
+fn without_type(mut status: Status) -> Status {
+    let cause = status
+        .message
+        .split_once(" cannot be handled as a DeleteOptions: ");
+    if let Some((_, cause)) = cause {
+        status.message = cause.to_owned();
+    }
+    status
 }
 
 fn gone(
@@ -207,8 +219,42 @@ fn check_protected(kind: &Kind, name: &str) -> Result<(), Status> {
     Ok(())
 }
 
-fn check_preconditions(kind: &Kind, object: &Value, options: &DeleteOptions) -> Result<(), Status> {
+/// Namespaces are deleted by code of their own, which has words of its own.
+fn check_preconditions_of_namespace(
+    kind: &Kind,
+    object: &Value,
+    wanted: &Preconditions,
+) -> Result<(), Status> {
+    let checks = [
+        ("UID", &wanted.uid, meta::uid(object)),
+        (
+            "ResourceVersion",
+            &wanted.resource_version,
+            meta::resource_version(object),
+        ),
+    ];
+    for (what, wanted, found) in checks {
+        let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) else {
+            continue;
+        };
+        let detail = format!(
+            "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+        );
+        return Err(Status::conflict(kind, meta::name(object), &detail));
+    }
+    Ok(())
+}
+
+/// 409 for an object that is not the one the client meant.
+pub(crate) fn check_preconditions(
+    kind: &Kind,
+    object: &Value,
+    options: &DeleteOptions,
+) -> Result<(), Status> {
     let DeleteOptions { preconditions, .. } = options;
+    if kind.has_subresource("finalize") {
+        return check_preconditions_of_namespace(kind, object, preconditions);
+    }
     let detail = match (&preconditions.uid, &preconditions.resource_version) {
         (Some(wanted), _) if wanted != meta::uid(object) => format!(
             "the UID in the precondition ({wanted}) does not match the UID in record ({}). \

@@ -85,8 +85,25 @@ pub(crate) fn serve(route: &Route, headers: &HeaderMap) -> Option<Response> {
     };
     Some(match document {
         Some(document) => Fixed::new(&document).respond(headers, "application/json"),
-        None => respond::failure(&respond::no_such_resource()),
+        None => not_found(route),
     })
+}
+
+/// What is said of a route that leads to nothing; groups that are served have words of their own.
+fn not_found(route: &Route) -> Response {
+    let (Route::Group(group) | Route::Version { group, .. }) = route else {
+        return respond::no_such_page();
+    };
+    if is_group(group) {
+        respond::failure(&respond::no_such_resource())
+    } else {
+        respond::no_such_page()
+    }
+}
+
+/// Whether anything of a group is served; the core group is the empty one.
+pub(crate) fn is_group(group: &str) -> bool {
+    group.is_empty() || legacy::group(group).is_some()
 }
 
 fn host(headers: &HeaderMap) -> &str {

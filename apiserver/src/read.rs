@@ -76,10 +76,7 @@ pub(crate) fn shown(
 
 pub(crate) fn list(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
     let options = ListOptions::for_list(&call.query)?;
-    let selection = Selection::new(kind, &call.info, &options)?;
-    let (listing, from) = snapshot(call, kind, &options)?;
-    let chosen = selection.choose(&listing, from);
-    let (objects, metadata) = page::cut(chosen, &listing, &selection, options.limit);
+    let (objects, metadata) = page(call, kind, &options)?;
     match call.accepted()?.form {
         Form::Object if kind.view.is_none() => {
             Ok(Reply::document(stitch::list(kind, &metadata, &objects)))
@@ -89,6 +86,18 @@ pub(crate) fn list(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
             Ok(Reply::ok(Shown::new(call, kind)?.many(objects, metadata)))
         }
     }
+}
+
+/// The objects that options choose, as many as they allow, and the metadata of a list of them.
+pub(crate) fn page(
+    call: &Call,
+    kind: &'static Kind,
+    options: &ListOptions,
+) -> Result<(Vec<Arc<Stored>>, Value), Status> {
+    let selection = Selection::new(kind, &call.info, options)?;
+    let (listing, from) = snapshot(call, kind, options)?;
+    let chosen = selection.choose(&listing, from);
+    Ok(page::cut(chosen, &listing, &selection, options.limit))
 }
 
 /// The objects a list is cut from, and the place where it goes on.

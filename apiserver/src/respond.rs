@@ -154,7 +154,12 @@ fn warning_text(warning: &str) -> String {
     text
 }
 
-/// 404 for a path or resource that is not served.
+/// 404 for a path that nothing at all is registered under, as Go's own HTTP server says it.
+pub(crate) fn no_such_page() -> Response {
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+/// 404 for a resource that is not served, below a path that is.
 pub(crate) fn no_such_resource() -> Status {
     let text = "the server could not find the requested resource";
     Status::failure(404, "NotFound", text).with_details(Details::default())

@@ -10,14 +10,15 @@ mod stream;
 mod token;
 
 use http::StatusCode;
-use knarr_api::{kind::Kind, status::Status};
+use knarr_api::{decode::Target, kind::Kind, status::Status};
+use serde_json::Value;
 
 pub(crate) use reviews::review;
 
 use crate::{
     call::Call,
     read,
-    request::Verb,
+    request::{Verb, body, options::WriteOptions},
     respond::{self, Reply},
     write::{self, Part},
 };
@@ -62,4 +63,17 @@ async fn part(call: &mut Call, kind: &'static Kind, part: Part) -> Result<Reply,
 /// Success with nothing to show.
 fn created() -> Reply {
     Reply::status(Status::created()).with_code(StatusCode::CREATED)
+}
+
+/// The posted body of a request below an object, of a type that need not be in the registry, with its namespace completed.
+async fn posted(call: &mut Call, target: Target<'_>) -> Result<(Value, WriteOptions), Status> {
+    let bytes = call.read_body().await?;
+    let options = WriteOptions::for_create(&call.query)?;
+    let validation = options.field_validation;
+    let (mut object, warnings) = body::checked(target, call.content_type(), &bytes, validation)?;
+    for warning in warnings {
+        call.warn(warning);
+    }
+    write::check_namespace(&mut object, &call.info.namespace)?;
+    Ok((object, options))
 }

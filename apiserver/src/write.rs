@@ -19,8 +19,9 @@ use knarr_api::{kind::Kind, status::Status};
 use serde_json::Value;
 
 pub(crate) use commit::{Changed, Written, mutate};
+pub(crate) use identity::{check_name, check_namespace};
 pub(crate) use patch::{Patch, patch};
-pub(crate) use update::{Proposal, finish_deletion};
+pub(crate) use update::{Proposal, check_uid, finish_deletion};
 
 use crate::{
     State, User,
@@ -107,7 +108,7 @@ pub(crate) async fn create(call: &mut Call, kind: &'static Kind) -> Result<Reply
     let options = WriteOptions::for_create(&call.query)?;
     let mut object = decode(call, kind, &bytes, &options)?;
     let mut writer = Writer::new(call, kind, Part::Object, &options);
-    identity::check_namespace(&mut object, writer.namespace)?;
+    check_namespace(&mut object, writer.namespace)?;
     let outcome = writer.create(object).await;
     let warnings = writer.warnings;
     finish(call, kind, warnings, outcome)
@@ -121,8 +122,8 @@ pub(crate) async fn put(call: &mut Call, kind: &'static Kind, part: Part) -> Res
     let mut object = decode(call, kind, &bytes, &options)?;
     let name = call.info.name.clone();
     let mut writer = Writer::new(call, kind, part, &options);
-    identity::check_namespace(&mut object, writer.namespace)?;
-    identity::check_name(&object, &name, writer.namespace)?;
+    check_namespace(&mut object, writer.namespace)?;
+    check_name(&object, &name)?;
     let outcome = writer.put(&name, object).await;
     let warnings = writer.warnings;
     finish(call, kind, warnings, outcome)

@@ -22,6 +22,7 @@ impl Kind {
         cells: |object, now_seconds| {
             vec![meta::name(object).into(), table::age(object, now_seconds)]
         },
+        completed: |_| None,
         selectable: &[],
         unknown_field: None,
         view: None,

@@ -124,6 +124,17 @@ fn roles(object: &Value) -> String {
     roles.into_iter().collect::<Vec<_>>().join(",")
 }
 
+/// The labels that say where in the world a node is, which its pods get as well.
+pub fn topology(node: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
+    let labels = &node["metadata"]["labels"];
+    [
+        "topology.kubernetes.io/zone",
+        "topology.kubernetes.io/region",
+    ]
+    .into_iter()
+    .filter_map(|label| Some((label, labels.get(label)?)))
+}
+
 fn address<'a>(object: &'a Value, kind: &str) -> &'a str {
     items(&object["status"]["addresses"])
         .iter()

@@ -50,8 +50,12 @@ pub static POD: Kind = Kind {
     },
     columns: columns::COLUMNS,
     cells: columns::cells,
+    completed: columns::completed,
     selectable: &[
         ("spec.nodeName", |pod| {
+            walk::text(pod, "spec.nodeName").to_owned()
+        }),
+        ("spec.host", |pod| {
             walk::text(pod, "spec.nodeName").to_owned()
         }),
         ("spec.restartPolicy", |pod| {
@@ -73,6 +77,8 @@ pub static POD: Kind = Kind {
             let first = walk::list(pod, "status.podIPs").first();
             first.map_or("", |ip| walk::text(ip, "ip")).to_owned()
         }),
+        // Kubernetes takes the field and gives it no value.
+        ("status.podIPs", |_| String::new()),
         ("status.nominatedNodeName", |pod| {
             walk::text(pod, "status.nominatedNodeName").to_owned()
         }),

@@ -16,12 +16,12 @@ use crate::{
 pub(crate) async fn collection(call: &mut Call, kind: &'static Kind) -> Result<Reply, Status> {
     call.check_writable_place(kind)?;
     let list_options = ListOptions::for_list(&call.query)?;
-    let selection = Selection::new(kind, &call.info, &list_options)?;
+    // A selector that cannot be read outranks options that cannot.
+    Selection::new(kind, &call.info, &list_options)?;
     let options = options(call).await?;
-    let namespace = Some(call.info.namespace.as_str()).filter(|_| kind.is_namespaced());
-    let listing = call.state.store.list(kind.stored(), namespace);
+    let (chosen, metadata) = read::page(call, kind, &list_options)?;
     let mut deleted: Vec<Value> = Vec::new();
-    for stored in listing.objects.iter().filter(|s| selection.matches(s)) {
+    for stored in &chosen {
         match delete(&call.state, kind, &stored.key, &options).await {
             Ok(_) => deleted.push(read::object(kind, stored)),
             // Someone else was faster.
@@ -29,7 +29,6 @@ pub(crate) async fn collection(call: &mut Call, kind: &'static Kind) -> Result<R
             Err(status) => return Err(status),
         }
     }
-    let metadata = serde_json::json!({"resourceVersion": listing.revision.to_string()});
     let list = Shown::new(call, kind)?.many(deleted, metadata);
     Ok(Reply::ok(list).with_code(StatusCode::OK))
 }

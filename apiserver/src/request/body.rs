@@ -100,16 +100,27 @@ pub(crate) fn object(
     body: &[u8],
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let Decoded {
-        mut object,
-        problems,
-    } = decoded(kind.into(), content_type, body)?;
+    let (mut object, warnings) = checked(kind.into(), content_type, body, validation)?;
     identify(kind, &mut object);
+    Ok((object, warnings))
+}
+
+/// As [`object`], of a type that need not be in the registry: scales, bindings, reviews.
+///
+/// # Errors
+/// As [`object`].
+pub(crate) fn checked(
+    target: decode::Target<'_>,
+    content_type: Option<&str>,
+    body: &[u8],
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    let Decoded { object, problems } = decoded(target, content_type, body)?;
     match validation {
         FieldValidation::Ignore => Ok((object, Vec::new())),
         FieldValidation::Warn => Ok((object, problems)),
         FieldValidation::Strict if problems.is_empty() => Ok((object, problems)),
-        FieldValidation::Strict => Err(decode::strict_error(kind, &problems)),
+        FieldValidation::Strict => Err(decode::strict_error(target, &problems)),
     }
 }
 
@@ -119,7 +130,7 @@ fn identify(kind: &Kind, object: &mut Value) {
     object["kind"] = kind.kind.into();
 }
 
-/// Decodes a body that is no object of the registry: options, scales, reviews. Unknown fields are left out.
+/// Decodes a body whose unknown fields are nobody's business: options.
 pub(crate) fn value(
     target: decode::Target<'_>,
     content_type: Option<&str>,

@@ -10,7 +10,7 @@ use knarr_api::{
 };
 use serde_json::Value;
 
-pub(crate) use delete::{DeleteOptions, Propagation};
+pub(crate) use delete::{DeleteOptions, Preconditions, Propagation};
 pub(crate) use list::{ListOptions, ResourceVersion, resource_version};
 pub(crate) use write::{FieldValidation, WriteOptions};
 

@@ -1,5 +1,7 @@
 //! Query parameters, read with the leniency of Kubernetes' conversion. Unknown parameters are no error.
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use knarr_api::status::Status;
 
 /// The decoded parameters of a request, in their order.
@@ -45,11 +47,13 @@ impl Query {
         let Some(value) = self.text(name) else {
             return Ok(None);
         };
-        value.parse().map(Some).map_err(|_| {
+        value.parse().map(Some).map_err(|error: ParseIntError| {
             let quoted = knarr_api::field::quote(value);
-            Status::bad_request(format!(
-                "strconv.ParseInt: parsing {quoted}: invalid syntax"
-            ))
+            let problem = match error.kind() {
+                IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            Status::bad_request(format!("strconv.ParseInt: parsing {quoted}: {problem}"))
         })
     }
 }
@@ -135,6 +139,10 @@ mod tests {
     fn a_number_that_is_none_is_refused() {
         let status = Query::parse("limit=minus").integer("limit").unwrap_err();
         assert_eq!(status.code, 400);
+        let status = Query::parse("limit=99999999999999999999")
+            .integer("limit")
+            .unwrap_err();
+        assert!(status.message.ends_with(": value out of range"));
         assert_eq!(Query::parse("limit=5").integer("limit").unwrap(), Some(5));
         assert_eq!(Query::parse("").integer("limit").unwrap(), None);
     }

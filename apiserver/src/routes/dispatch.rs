@@ -68,6 +68,9 @@ async fn answer(call: &mut Call) -> Result<Reply, Status> {
         resource,
         ..
     } = &call.info;
+    if !discovery::is_group(group) {
+        return Ok(Reply::raw(respond::no_such_page()));
+    }
     if let Some(review) = discovery::virtual_kind(group, version, resource) {
         return subresources::review(call, review).await;
     }

@@ -33,9 +33,9 @@ pub(super) fn serve(state: &State, endpoint: &str, below: &[&str], query: &str) 
                 let text = format!("internal server error: {name} failed");
                 respond::text(StatusCode::INTERNAL_SERVER_ERROR, text)
             }
-            None => respond::failure(&respond::no_such_resource()),
+            None => respond::no_such_page(),
         },
-        _ => respond::failure(&respond::no_such_resource()),
+        _ => respond::no_such_page(),
     }
 }
 

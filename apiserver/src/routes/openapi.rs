@@ -54,7 +54,7 @@ pub(super) fn serve(path: &[&str], headers: &HeaderMap) -> Response {
         ["v3"] => V3.index.respond(headers, "application/json"),
         ["v3", below @ ..] => match V3.by_path.get(&below.join("/")) {
             Some(document) => cacheable(document.respond(headers, "application/json")),
-            None => respond::failure(&respond::no_such_resource()),
+            None => respond::no_such_page(),
         },
         ["v2"] if accepts_json(headers) => V2.respond(headers, "application/json"),
         // Clients that read only the protobuf form take 406 as "not there" and use version 3.
@@ -63,7 +63,7 @@ pub(super) fn serve(path: &[&str], headers: &HeaderMap) -> Response {
             "NotAcceptable",
             "only the following media types are accepted: application/json",
         )),
-        _ => respond::failure(&respond::no_such_resource()),
+        _ => respond::no_such_page(),
     }
 }
 

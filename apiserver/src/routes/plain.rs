@@ -24,10 +24,11 @@ const PATHS: &[&str] = &[
 ];
 
 pub(super) fn serve(state: &State, path: &str, request: &Request) -> Response {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    let segments: Vec<&str> = path.trim_end_matches('/').split('/').collect();
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !reads && is_served(path) {
         return respond::failure(&respond::method_not_allowed());
     }
-    let segments: Vec<&str> = path.trim_end_matches('/').split('/').collect();
     let query = request.uri().query().unwrap_or_default();
     match segments.as_slice() {
         [""] => json_response(&json!({"paths": PATHS})),
@@ -41,8 +42,13 @@ pub(super) fn serve(state: &State, path: &str, request: &Request) -> Response {
         [kind @ ("healthz" | "livez" | "readyz"), rest @ ..] => {
             health::serve(state, kind, rest, query)
         }
-        _ => respond::failure(&respond::no_such_resource()),
+        _ => respond::no_such_page(),
     }
+}
+
+fn is_served(path: &str) -> bool {
+    let served = PATHS.iter().filter_map(|served| served.strip_prefix('/'));
+    path.is_empty() || served.into_iter().any(|served| path.starts_with(served))
 }
 
 fn json_response(value: &serde_json::Value) -> Response {

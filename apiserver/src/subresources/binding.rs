@@ -3,39 +3,40 @@
 use knarr_api::{
     decode::Target,
     field::{Error, Path},
-    kinds, meta,
+    kinds::{
+        self,
+        node::{self, NODE},
+    },
+    meta,
     status::{Details, Status},
-    value::{items, str_of},
+    value::{fields_mut, items, str_of},
 };
 use serde_json::{Map, Value, json};
 
 use crate::{
+    State,
     call::Call,
     clock,
-    request::{
-        body,
-        options::{DryRun, WriteOptions},
-    },
+    request::options::DryRun,
     respond::{self, Reply},
     storage::Key,
     write::{self, Changed},
 };
 
+const BINDING: Target<'_> = Target {
+    group: "",
+    version: "v1",
+    kind: "Binding",
+};
+
 /// POST to `pods/NAME/binding`, or to `bindings` with the name in the body.
 pub(super) async fn serve(call: &mut Call) -> Result<Reply, Status> {
-    let options = WriteOptions::for_create(&call.query)?;
-    let bytes = call.read_body().await?;
-    let target = Target {
-        group: "",
-        version: "v1",
-        kind: "Binding",
-    };
-    let binding = body::value(target, call.content_type(), &bytes)?;
+    let (mut binding, options) = super::posted(call, BINDING).await?;
     let pods = kinds::by_resource("", "v1", "pods").ok_or_else(respond::no_such_resource)?;
-    let given = meta::name(&binding);
+    let given = meta::name(&binding).to_owned();
     let name = match call.info.name.as_str() {
         "" => given,
-        name if given.is_empty() || given == name => name,
+        name if given == name => given,
         _ => {
             return Err(Status::bad_request(
                 "name in URL does not match name in Binding object",
@@ -43,9 +44,10 @@ pub(super) async fn serve(call: &mut Call) -> Result<Reply, Status> {
         }
     };
     check(&binding)?;
-    let key = Key::new(pods, call.info.namespace.as_str(), name);
+    add_topology(&call.state, &mut binding);
+    let key = Key::new(pods, call.info.namespace.as_str(), name.as_str());
     write::mutate(&call.state, &key, |pod| {
-        bind(pod, &binding).map_err(|detail| conflict(name, &detail))?;
+        bind(pod, &binding).map_err(|detail| conflict(&name, &detail))?;
         Ok(match options.dry_run {
             DryRun::No => Changed::Yes,
             DryRun::All => Changed::No,
@@ -53,6 +55,18 @@ pub(super) async fn serve(call: &mut Call) -> Result<Reply, Status> {
     })
     .await?;
     Ok(super::created())
+}
+
+/// A pod is told where in the world its node is, by the labels of its binding.
+fn add_topology(state: &State, binding: &mut Value) {
+    if str_of(&binding["target"]["kind"]) != "Node" {
+        return;
+    }
+    let name = str_of(&binding["target"]["name"]);
+    let node = state.store.get(&Key::new(&NODE, "", name));
+    for (key, value) in node::topology(&node.map(|node| node.object()).unwrap_or_default()) {
+        fields_mut(&mut binding["metadata"], "labels").insert(key.to_owned(), value.clone());
+    }
 }
 
 fn check(binding: &Value) -> Result<(), Status> {
@@ -105,6 +119,9 @@ fn bind(pod: &mut Value, binding: &Value) -> Result<(), String> {
         return Err(format!("pod {name} has non-empty .spec.schedulingGates"));
     }
     pod["spec"]["nodeName"] = binding["target"]["name"].clone();
+    if let Some(status) = pod["status"].as_object_mut() {
+        status.remove("nominatedNodeName");
+    }
     for field in ["annotations", "labels"] {
         let additions = binding["metadata"][field].as_object();
         for (key, value) in additions.into_iter().flatten() {

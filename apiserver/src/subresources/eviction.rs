@@ -7,23 +7,19 @@ use super::binding::set_condition;
 use crate::{
     call::Call,
     delete, read,
-    request::{
-        body,
-        options::{DeleteOptions, DryRun, WriteOptions},
-    },
+    request::options::{DeleteOptions, DryRun},
     respond::Reply,
     write::{self, Changed},
 };
 
+const EVICTION: Target<'_> = Target {
+    group: "policy",
+    version: "v1",
+    kind: "Eviction",
+};
+
 pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply, Status> {
-    let write_options = WriteOptions::for_create(&call.query)?;
-    let bytes = call.read_body().await?;
-    let target = Target {
-        group: "policy",
-        version: "v1",
-        kind: "Eviction",
-    };
-    let eviction = body::value(target, call.content_type(), &bytes)?;
+    let (eviction, write_options) = super::posted(call, EVICTION).await?;
     if meta::name(&eviction) != call.info.name {
         return Err(Status::bad_request(
             "name in URL does not match name in Eviction object",
@@ -39,6 +35,7 @@ pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
     let key = read::key(call, kind);
     if options.dry_run == DryRun::No {
         write::mutate(&call.state, &key, |pod| {
+            delete::check_preconditions(kind, pod, &options)?;
             if ["Succeeded", "Failed"].contains(&str_of(&pod["status"]["phase"])) {
                 return Ok(Changed::No);
             }

@@ -1,5 +1,7 @@
 //! Questions about who one is and what one may do. Each is answered and forgotten.
 
+mod validation;
+
 use http::StatusCode;
 use knarr_api::{
     decode::Target,
@@ -16,54 +18,60 @@ use crate::{
     call::Call,
     clock,
     discovery::Virtual,
-    request::{Verb, body},
+    request::Verb,
     respond::{self, Reply},
 };
 
 /// POST to a kind that is never stored.
 pub(crate) async fn review(call: &mut Call, review: &Virtual) -> Result<Reply, Status> {
-    if call.verb != Verb::Create || !call.info.name.is_empty() {
+    if !call.info.name.is_empty() {
+        return Err(respond::no_such_resource());
+    }
+    if call.verb != Verb::Create {
         return Err(respond::method_not_allowed());
     }
     if review.kind == "Binding" {
         return Box::pin(binding::serve(call)).await;
     }
-    let bytes = call.read_body().await?;
     let target = Target {
         group: review.group,
         version: review.version,
         kind: review.kind,
     };
-    let mut document = body::value(target, call.content_type(), &bytes)?;
+    let (mut document, _) = super::posted(call, target).await?;
     document["apiVersion"] = format!("{}/{}", review.group, review.version).into();
     document["kind"] = review.kind.into();
     if !document["metadata"].is_object() {
         document["metadata"] = json!({});
     }
-    document["metadata"]["creationTimestamp"] = match review.kind {
-        "SelfSubjectReview" => clock::now().into(),
-        _ => Value::Null,
-    };
-    document["status"] = status(call, review, &document["spec"])?;
+    document["status"] = status(call, review, &document)?;
+    match review.kind {
+        "SelfSubjectReview" => document["metadata"] = json!({"creationTimestamp": clock::now()}),
+        // What was asked is not repeated.
+        "SelfSubjectRulesReview" => {
+            document["metadata"] = json!({});
+            document["spec"] = json!({});
+        }
+        _ => {}
+    }
     Ok(Reply::ok(document).with_code(StatusCode::CREATED))
 }
 
-fn status(call: &Call, review: &Virtual, spec: &Value) -> Result<Value, Status> {
+fn status(call: &Call, review: &Virtual, document: &Value) -> Result<Value, Status> {
     let state = &call.state;
+    let spec = &document["spec"];
+    validation::check(review.kind, document)?;
     match review.kind {
         "SelfSubjectReview" => Ok(json!({"userInfo": user_info(&call.user)})),
         "TokenReview" => token(state, spec),
-        "SelfSubjectAccessReview" => access(state, &call.user, spec),
-        "SubjectAccessReview" => access(state, &subject(spec)?, spec),
-        "LocalSubjectAccessReview" => {
-            if spec["resourceAttributes"]["namespace"] != call.info.namespace.as_str() {
-                return Err(Status::bad_request(
-                    "spec.resourceAttributes.namespace must match the namespace of the request",
-                ));
-            }
-            access(state, &subject(spec)?, spec)
+        "SelfSubjectAccessReview" => Ok(access(state, &call.user, spec)),
+        "SubjectAccessReview" | "LocalSubjectAccessReview" => {
+            Ok(access(state, &subject(spec), spec))
         }
-        "SelfSubjectRulesReview" => Ok(rules(state, &call.user, str_of(&spec["namespace"]))),
+        "SelfSubjectRulesReview" => match str_of(&spec["namespace"]) {
+            "" => Err(Status::bad_request("no namespace on request")),
+            namespace => Ok(rules(state, &call.user, namespace)),
+        },
         _ => Err(respond::no_such_resource()),
     }
 }
@@ -111,8 +119,8 @@ fn fields_of(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flatten()
 }
 
-fn subject(spec: &Value) -> Result<User, Status> {
-    let user = User {
+fn subject(spec: &Value) -> User {
+    User {
         name: str_of(&spec["user"]).to_owned(),
         uid: str_of(&spec["uid"]).to_owned(),
         groups: texts(&spec["groups"])
@@ -125,23 +133,12 @@ fn subject(spec: &Value) -> Result<User, Status> {
                 (key.to_ascii_lowercase(), values)
             })
             .collect(),
-    };
-    if user.name.is_empty() && user.groups.is_empty() {
-        return Err(Status::bad_request(
-            "spec: at least one of user or group must be specified",
-        ));
     }
-    Ok(user)
 }
 
-fn access(state: &State, user: &User, spec: &Value) -> Result<Value, Status> {
+fn access(state: &State, user: &User, spec: &Value) -> Value {
     let resource = &spec["resourceAttributes"];
     let path = &spec["nonResourceAttributes"];
-    if resource.is_null() == path.is_null() {
-        return Err(Status::bad_request(
-            "spec: exactly one of nonResourceAttributes or resourceAttributes must be specified",
-        ));
-    }
     let action = if path.is_null() {
         Action::Resource {
             verb: str_of(&resource["verb"]),
@@ -158,13 +155,13 @@ fn access(state: &State, user: &User, spec: &Value) -> Result<Value, Status> {
             path: str_of(&path["path"]),
         }
     };
-    Ok(match state.authorizer.authorize(user, &action) {
+    match state.authorizer.authorize(user, &action) {
         Decision::Allowed => {
             let reason = state.authorizer.reason(user, &action);
             with_reason(json!({"allowed": true}), &reason)
         }
         Decision::Denied { reason } => with_reason(json!({"allowed": false}), &reason),
-    })
+    }
 }
 
 fn with_reason(mut status: Value, reason: &str) -> Value {

@@ -1,11 +1,12 @@
 //! `autoscaling/v1` Scale: the replicas of a Deployment, ReplicaSet or StatefulSet, and nothing else of it.
 
 use knarr_api::{
+    apply,
     field::{Error, Path},
     kind::Kind,
     kinds::scale::{self, SCALE},
     meta,
-    status::Status,
+    status::{Details, Status},
 };
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ use crate::{
     read::{self, Shown},
     request::{Verb, body, options::WriteOptions},
     respond::{self, Reply},
-    write::{Part, Patch, Proposal, Writer},
+    write::{self, Part, Patch, Proposal, Writer},
 };
 
 pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply, Status> {
@@ -24,23 +25,45 @@ pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
     }
     let bytes = call.read_body().await?;
     let name = call.info.name.clone();
+    let mut warnings = Vec::new();
     let (change, options) = if call.verb == Verb::Patch {
         let (patch, options) = Patch::read(call, &bytes)?;
         (Change::Patch(patch), options)
     } else {
         let options = WriteOptions::for_update(&call.query)?;
-        let new = body::value((&SCALE).into(), call.content_type(), &bytes)?;
+        let validation = options.field_validation;
+        let (mut new, problems) =
+            body::checked((&SCALE).into(), call.content_type(), &bytes, validation)?;
+        write::check_namespace(&mut new, &call.info.namespace)?;
+        write::check_name(&new, &name)?;
+        warnings = problems;
         (Change::Put(new), options)
     };
     let mut writer = Writer::new(call, kind, Part::Scale, &options);
+    let applier = writer.without_warnings();
     let written = writer
         .replace(&name, |old| {
             let old = old.ok_or_else(|| Status::not_found(kind, &name))?;
-            let scale = change.applied_to(scale_of(kind, old)?, &name)?;
+            let mut scale = scale_of(kind, old)?;
+            if let Change::Patch(patch) = &change
+                && patch.is_apply()
+            {
+                apply::show_managers(old, &mut scale);
+                let scale = applier.applied_over(&SCALE, &scale, patch)?;
+                check(kind, old, &scale)?;
+                let mut new = scaled(kind, old, &scale);
+                apply::take_managers(kind, &mut new, &scale);
+                return Ok(Proposal::Tracked(new));
+            }
+            let scale = change.applied_to(kind, old, &scale, &mut warnings)?;
+            check(kind, old, &scale)?;
             Ok(Proposal::Untracked(scaled(kind, old, &scale)))
         })
-        .await?;
-    reply(call, scale_of(kind, &written.object(kind))?)
+        .await;
+    for warning in warnings {
+        call.warn(warning);
+    }
+    reply(call, scale_of(kind, &written?.object(kind))?)
 }
 
 /// A Scale in the form the client asked for.
@@ -59,24 +82,58 @@ enum Change {
 }
 
 impl Change {
-    fn applied_to(&self, mut scale: Value, name: &str) -> Result<Value, Status> {
+    fn applied_to(
+        &self,
+        kind: &'static Kind,
+        old: &Value,
+        scale: &Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Value, Status> {
         match self {
-            Change::Put(new) => scale = new.clone(),
-            Change::Patch(patch) => patch.apply(&SCALE, &mut scale)?,
+            Change::Put(new) => {
+                write::check_uid(kind, new, old)?;
+                Ok(new.clone())
+            }
+            Change::Patch(patch) => {
+                let mut scale = patch.outcome(&SCALE, scale, warnings)?;
+                write::check_namespace(&mut scale, meta::namespace(old))?;
+                write::check_name(&scale, meta::name(old))?;
+                Ok(scale)
+            }
         }
-        let replicas = &scale["spec"]["replicas"];
-        let path = Path::new("spec").child("replicas");
-        let error = match replicas.as_i64() {
-            Some(count) if count < 0 => {
-                Error::invalid(&path, count, "must be greater than or equal to 0")
-            }
-            None if !replicas.is_null() => {
-                Error::type_invalid(&path, replicas.clone(), "must be an integer")
-            }
-            _ => return Ok(scale),
-        };
-        Err(Status::invalid_kind("Scale.autoscaling", name, &[error]))
     }
+}
+
+/// Refuses a Scale that asks for the impossible, or is another object's.
+fn check(kind: &Kind, old: &Value, scale: &Value) -> Result<(), Status> {
+    let name = meta::name(old);
+    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+    if replicas < 0 {
+        let path = Path::new("spec").child("replicas");
+        let error = Error::invalid(&path, replicas, "must be greater than or equal to 0");
+        return Err(Status::invalid_kind("Scale.autoscaling", name, &[error]));
+    }
+    let (given, uid) = (meta::uid(scale), meta::uid(old));
+    if !given.is_empty() && given != uid {
+        return Err(another(kind, name, given, uid));
+    }
+    Ok(())
+}
+
+/// 409 for a Scale of another object.
+fn another(kind: &Kind, name: &str, given: &str, uid: &str) -> Status {
+    let resource = format!("{}/scale", kind.plural);
+    let message = format!(
+        "Operation cannot be fulfilled on {resource}.{} \"{name}\": \
+         Precondition failed: UID in precondition: {given}, UID in object meta: {uid}",
+        kind.group
+    );
+    Status::failure(409, "Conflict", message).with_details(Details {
+        name: name.into(),
+        group: kind.group.into(),
+        kind: resource,
+        ..Details::default()
+    })
 }
 
 /// The object with the replicas of a Scale.

@@ -7,21 +7,13 @@ use knarr_api::{
     kind::Kind,
     kinds::{node::NODE, pod::POD, secret::SECRET},
     meta,
-    status::Status,
+    status::{Details, Status},
     value::{str_of, texts},
 };
 use serde_json::{Value, json};
 
 use crate::{
-    State,
-    accounts::Grant,
-    call::Call,
-    clock, read,
-    request::{
-        body,
-        options::{DryRun, WriteOptions},
-    },
-    respond::Reply,
+    State, accounts::Grant, call::Call, clock, read, request::options::DryRun, respond::Reply,
     storage::Key,
 };
 
@@ -35,11 +27,10 @@ const LIFETIME_MIN_SECONDS: i64 = 10 * 60;
 const LIFETIME_MAX_SECONDS: i64 = 1 << 32;
 
 pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply, Status> {
-    let options = WriteOptions::for_create(&call.query)?;
-    let bytes = call.read_body().await?;
-    let mut request = body::value(TOKEN_REQUEST, call.content_type(), &bytes)?;
+    let (mut request, options) = super::posted(call, TOKEN_REQUEST).await?;
+    check_name(&request, &call.info.name)?;
     let account = read::stored(call, kind)?.object();
-    check_place(&request, &account)?;
+    check_uid(&request, &account)?;
     let now = jiff::Timestamp::now();
     complete(&call.state, &mut request, &account);
     let lifetime_seconds = lifetime(&request["spec"]["expirationSeconds"])?;
@@ -77,21 +68,49 @@ pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
     Ok(Reply::ok(request).with_code(StatusCode::CREATED))
 }
 
-/// A name and a namespace in the body must be those of the path.
-fn check_place(request: &Value, account: &Value) -> Result<(), Status> {
-    let (name, namespace) = (meta::name(request), meta::namespace(request));
-    if !name.is_empty() && name != meta::name(account) {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            meta::name(account)
-        )));
+/// A name in the body must be that of the path.
+fn check_name(request: &Value, name: &str) -> Result<(), Status> {
+    let given = meta::name(request);
+    if given.is_empty() || given == name {
+        return Ok(());
     }
-    if !namespace.is_empty() && namespace != meta::namespace(account) {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
+    let path = Path::new("metadata").child("name");
+    let detail = "must match the service account name if specified";
+    let error = Error::invalid(&path, given, detail);
+    Err(Status::invalid_kind(
+        "TokenRequest.authentication.k8s.io",
+        name,
+        &[error],
+    ))
+}
+
+/// A uid in the body must be the account's.
+fn check_uid(request: &Value, account: &Value) -> Result<(), Status> {
+    let (given, uid) = (meta::uid(request), meta::uid(account));
+    if given.is_empty() || given == uid {
+        return Ok(());
     }
-    Ok(())
+    let name = meta::name(account);
+    Err(another(
+        ("TokenRequest", "authentication.k8s.io"),
+        name,
+        &format!(
+            "the UID in the token request ({given}) does not match the UID of the service account ({uid})"
+        ),
+    ))
+}
+
+/// 409 that names a kind, where other conflicts name a resource.
+fn another((kind, group): (&str, &str), name: &str, detail: &str) -> Status {
+    let dot = if group.is_empty() { "" } else { "." };
+    let message =
+        format!("Operation cannot be fulfilled on {kind}{dot}{group} \"{name}\": {detail}");
+    Status::failure(409, "Conflict", message).with_details(Details {
+        name: name.into(),
+        group: group.into(),
+        kind: kind.into(),
+        ..Details::default()
+    })
 }
 
 /// Fills in what the client left out.
@@ -101,6 +120,7 @@ fn complete(state: &State, request: &mut Value, account: &Value) {
     request["metadata"] = json!({
         "name": meta::name(account),
         "namespace": meta::namespace(account),
+        "uid": meta::uid(account),
         "creationTimestamp": clock::now(),
     });
     if !request["spec"].is_object() {
@@ -176,7 +196,7 @@ fn bound_object(
             "the UID in the bound object reference ({uid}) does not match the UID in record. \
              The object might have been deleted and then recreated"
         );
-        return Err(Status::conflict(kind, name, &detail));
+        return Err(another((kind.kind, kind.group), name, &detail));
     }
     Ok(Some((kind, object)))
 }

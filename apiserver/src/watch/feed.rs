@@ -17,6 +17,8 @@ use crate::{
 /// Bytes after which events go out as they are, without waiting for more.
 const FRAME_BYTES: usize = 64 << 10;
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
+/// The last bookmark comes this long before the end, so that the next watch goes on from nearly there.
+const LAST_BOOKMARK_LEAD: Duration = Duration::from_secs(2);
 
 pub(super) struct Feed {
     selection: Selection,
@@ -35,6 +37,13 @@ enum Source {
     /// There is nothing to tell but this.
     Refused(Status),
     Ended,
+}
+
+/// When a watch that ends at `ends` is due for its next bookmark, if it is due for one at all.
+fn bookmark_after(now: Instant, ends: Instant) -> Option<Instant> {
+    let last = ends.checked_sub(LAST_BOOKMARK_LEAD)?;
+    let due = last.min(now + BOOKMARK_PERIOD);
+    (due > now).then_some(due)
 }
 
 /// What made a feed wake up.
@@ -60,7 +69,7 @@ impl Feed {
     }
 
     pub(super) fn with_bookmarks(mut self) -> Self {
-        self.next_bookmark = Some(Instant::now() + BOOKMARK_PERIOD);
+        self.next_bookmark = bookmark_after(Instant::now(), self.ends);
         self
     }
 
@@ -114,7 +123,7 @@ impl Feed {
                 Woken::Bookmark => {
                     let revision = watch.position();
                     self.lines.bookmark(&mut out, revision, Bookmark::Progress);
-                    self.next_bookmark = Some(Instant::now() + BOOKMARK_PERIOD);
+                    self.next_bookmark = bookmark_after(Instant::now(), self.ends);
                 }
                 Woken::End => return None,
             }
@@ -183,5 +192,24 @@ impl Feed {
         let mut out = BytesMut::new();
         self.lines.error(&mut out, &status);
         Some(out.freeze())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bookmarks_come_every_minute_and_once_before_the_end() {
+        let now = Instant::now();
+        let check = |lasts_seconds: u64, expected_seconds: Option<u64>| {
+            let due = bookmark_after(now, now + Duration::from_secs(lasts_seconds));
+            let expected = expected_seconds.map(|seconds| now + Duration::from_secs(seconds));
+            assert_eq!(due, expected, "{lasts_seconds}");
+        };
+        check(600, Some(60));
+        check(30, Some(28));
+        check(2, None);
+        check(1, None);
     }
 }

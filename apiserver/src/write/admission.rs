@@ -6,12 +6,13 @@ use knarr_api::{
     kind::Kind,
     kinds::{
         namespace::NAMESPACE,
-        node::NODE,
+        node::{self, NODE},
         pod::{POD, admit},
         serviceaccount::SERVICE_ACCOUNT,
     },
     meta,
     status::{Cause, Status},
+    value::{fields_mut, str_of},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -36,6 +37,7 @@ pub(super) async fn admit_create(
     state.authorizer.check_grant(user, kind, object, None)?;
     if std::ptr::eq(kind, &POD) {
         admit_pod(state, object).await?;
+        add_topology(state, object);
     } else if std::ptr::eq(kind, &NODE) {
         taint_new_node(object);
     }
@@ -58,7 +60,7 @@ fn check_namespace(state: &State, kind: &Kind, object: &Value) -> Result<(), Sta
     let detail = format!(
         "unable to create new content in namespace {namespace} because it is being terminated"
     );
-    let mut status = Status::forbidden(kind, meta::name(object), &detail);
+    let mut status = Status::forbidden(kind, requested_name(object), &detail);
     if let Some(details) = &mut status.details {
         details.causes = vec![Cause {
             reason: "NamespaceTerminating".into(),
@@ -106,11 +108,39 @@ async fn admit_pod(state: &State, pod: &mut Value) -> Result<(), Status> {
                 "error looking up service account {namespace}/{account}: \
                  serviceaccount \"{account}\" not found"
             );
-            Status::forbidden(&POD, meta::name(pod), &detail)
+            Status::forbidden(&POD, requested_name(pod), &detail)
         })?
     };
-    admit::admit(pod, &account, &metadata::generated_name(""));
-    Ok(())
+    let admitted = admit::admit(pod, &account, &metadata::generated_name(""));
+    admitted.map_err(|detail| Status::forbidden(&POD, requested_name(pod), &detail))
+}
+
+/// A pod that comes with its node is told where in the world that is.
+fn add_topology(state: &State, pod: &mut Value) {
+    let name = str_of(&pod["spec"]["nodeName"]);
+    if name.is_empty() {
+        return;
+    }
+    let node = state.store.get(&Key::new(&NODE, "", name));
+    let node = node.map(|node| node.object()).unwrap_or_default();
+    for (label, value) in node::topology(&node) {
+        fields_mut(&mut pod["metadata"], "labels").insert(label.to_owned(), value.clone());
+    }
+}
+
+/// The name that refusals go by: names are generated only for what is let in.
+fn requested_name(object: &Value) -> &str {
+    match meta::name(object) {
+        "" => meta::generate_name(object),
+        name => name,
+    }
+}
+
+/// Adds to a stored object that is written again what the server adds to new ones.
+pub(super) fn readmit(kind: &'static Kind, new: &mut Value, old: &Value) {
+    if std::ptr::eq(kind, &POD) {
+        admit::readmit(new, old);
+    }
 }
 
 /// The default account follows a new namespace by a moment, so that one is waited for.

@@ -33,30 +33,22 @@ impl Writer<'_> {
         }
     }
 
-    async fn create_under_any_name(&mut self, mut object: Value) -> Result<Written, Status> {
-        let base = meta::generate_name(&object).to_owned();
-        if !meta::name(&object).is_empty() || base.is_empty() {
+    async fn create_under_any_name(&mut self, object: Value) -> Result<Written, Status> {
+        if !meta::name(&object).is_empty() || meta::generate_name(&object).is_empty() {
             return self.create_named(object).await;
         }
-        for _ in 0..GENERATED_NAMES_MAX {
-            let name = (self.kind.strategy.generate_name)(&base, rand::random());
-            meta::set(&mut object, "name", name);
-            match self.create_named(object.clone()).await {
+        let mut outcome = self.create_named(object.clone()).await;
+        for _ in 1..GENERATED_NAMES_MAX {
+            match outcome {
                 Err(status) if status.reason == "AlreadyExists" => {}
                 outcome => return outcome,
             }
+            outcome = self.create_named(object.clone()).await;
         }
-        let name = meta::name(&object);
-        let mut status = Status::already_exists(self.kind, name);
-        status.message += ", the server was not able to generate a unique name for the object";
-        let details = status.details.take().unwrap_or_default();
-        Err(status.with_details(Details {
-            retry_after_seconds: Some(1),
-            ..details
-        }))
+        outcome.map_err(no_unique_name)
     }
 
-    /// Creates an object under the name it has.
+    /// Creates an object under the name it has, or under one made now.
     pub(super) async fn create_named(&mut self, mut object: Value) -> Result<Written, Status> {
         identity::drop_duplicate_owners(&mut object, &mut self.warnings);
         self.track(None, &mut object);
@@ -66,6 +58,11 @@ impl Writer<'_> {
     /// Creates an object whose managedFields are complete.
     pub(super) async fn create_tracked(&mut self, mut object: Value) -> Result<Written, Status> {
         admission::admit_create(self.state, self.user, self.kind, &mut object).await?;
+        if meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty() {
+            let base = meta::generate_name(&object);
+            let name = (self.kind.strategy.generate_name)(base, rand::random());
+            meta::set(&mut object, "name", name);
+        }
         metadata::stamp(&mut object);
         if !allocation::applies(self.kind) {
             let written = self.try_create(object).await?;
@@ -112,4 +109,17 @@ impl Writer<'_> {
             Err(error) => Err(error.status()),
         }
     }
+}
+
+/// What is said when every generated name was taken.
+fn no_unique_name(mut status: Status) -> Status {
+    if status.reason != "AlreadyExists" {
+        return status;
+    }
+    status.message += ", the server was not able to generate a unique name for the object";
+    let details = status.details.take().unwrap_or_default();
+    status.with_details(Details {
+        retry_after_seconds: Some(1),
+        ..details
+    })
 }

@@ -4,7 +4,7 @@ use knarr_api::{field::quote, meta, status::Status, value::str_of};
 use serde_json::Value;
 
 /// Fills in the namespace of the request; another one is refused. Cluster-scoped objects lose theirs.
-pub(super) fn check_namespace(object: &mut Value, namespace: &str) -> Result<(), Status> {
+pub(crate) fn check_namespace(object: &mut Value, namespace: &str) -> Result<(), Status> {
     let given = meta::namespace(object);
     if given == namespace {
         return Ok(());
@@ -23,7 +23,7 @@ pub(super) fn check_namespace(object: &mut Value, namespace: &str) -> Result<(),
 }
 
 /// The body must name what the URL names.
-pub(super) fn check_name(object: &Value, name: &str, namespace: &str) -> Result<(), Status> {
+pub(crate) fn check_name(object: &Value, name: &str) -> Result<(), Status> {
     let given = meta::name(object);
     if given.is_empty() {
         return Err(Status::bad_request(format!(
@@ -33,13 +33,6 @@ pub(super) fn check_name(object: &Value, name: &str, namespace: &str) -> Result<
     if given != name {
         return Err(Status::bad_request(format!(
             "the name of the object ({given}) does not match the name on the URL ({name})"
-        )));
-    }
-    let given = meta::namespace(object);
-    if !namespace.is_empty() && !given.is_empty() && given != namespace {
-        return Err(Status::bad_request(format!(
-            "the namespace of the object ({given}) does not match \
-             the namespace on the request ({namespace})"
         )));
     }
     Ok(())
@@ -108,7 +101,7 @@ mod tests {
     #[test]
     fn the_name_must_be_that_of_the_url() {
         let check = |object: Value, expected: &str| {
-            let message = check_name(&object, "u", "n").map_err(|status| status.message);
+            let message = check_name(&object, "u").map_err(|status| status.message);
             assert_eq!(message, Err(expected.to_owned()));
         };
         check(

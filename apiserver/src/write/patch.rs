@@ -2,7 +2,7 @@
 
 use knarr_api::{
     apply::{Force, KUBECTL, renew_last_applied},
-    decode,
+    decode, go,
     kind::Kind,
     meta,
     patch::{self as patches, Format},
@@ -43,6 +43,10 @@ impl Patch {
         Ok((patch, options))
     }
 
+    pub(crate) fn is_apply(&self) -> bool {
+        self.format == Format::Apply
+    }
+
     /// What a strict reader has to say of a configuration that could be applied.
     fn check_applied(&self, warnings: &mut Vec<String>) -> Result<(), Status> {
         match self.validation {
@@ -57,8 +61,41 @@ impl Patch {
         Ok(())
     }
 
+    /// The patched object, checked as a decoder would.
+    pub(crate) fn outcome(
+        &self,
+        kind: &Kind,
+        old: &Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Value, Status> {
+        let mut new = old.clone();
+        self.apply(kind, &mut new)?;
+        let mut problems = self.problems.clone();
+        let shown = if self.format == Format::Strategic {
+            // It goes by the type of the stored object, whatever the patch says, and its errors show the patch.
+            let shown = go::value(&self.document);
+            let unknown = decode::check_unstructured(kind, &mut new);
+            problems.extend(unknown.map_err(|text| decode::undecodable(&shown, &text))?);
+            shown
+        } else {
+            let shown = new.to_string();
+            decode::check_type(kind, &new).map_err(|text| decode::undecodable(&shown, &text))?;
+            problems.extend(decode::check(kind, &mut new)?);
+            shown
+        };
+        match self.validation {
+            FieldValidation::Strict if !problems.is_empty() => {
+                let text = format!("strict decoding error: {}", problems.join(", "));
+                return Err(decode::undecodable(&shown, &text));
+            }
+            FieldValidation::Warn => warnings.extend(problems),
+            FieldValidation::Strict | FieldValidation::Ignore => {}
+        }
+        Ok(new)
+    }
+
     /// Changes `target` as the patch says; an apply counts as a merge here.
-    pub(crate) fn apply(&self, kind: &Kind, target: &mut Value) -> Result<(), Status> {
+    fn apply(&self, kind: &Kind, target: &mut Value) -> Result<(), Status> {
         match self.format {
             Format::Json => patches::json_patch(target, &self.document),
             Format::Strategic => patches::strategic(kind, target, &self.document),
@@ -106,10 +143,7 @@ impl Writer<'_> {
         let kind = self.kind;
         let namespace = self.namespace.to_owned();
         let mut warnings = Vec::new();
-        let applier = Writer {
-            warnings: Vec::new(),
-            ..*self
-        };
+        let applier = self.without_warnings();
         let outcome = self
             .replace(name, |old| {
                 warnings.clear();
@@ -119,9 +153,10 @@ impl Writer<'_> {
                     return Ok(Proposal::Tracked(merged));
                 }
                 let old = old.ok_or_else(|| Status::not_found(kind, name))?;
-                let mut new = patched(kind, old, patch, &mut warnings)?;
+                let mut new = patch.outcome(kind, old, &mut warnings)?;
                 (kind.strategy.default)(&mut new);
-                identity::check_name(&new, name, &namespace)?;
+                identity::check_namespace(&mut new, &namespace)?;
+                identity::check_name(&new, name)?;
                 Ok(Proposal::Untracked(new))
             })
             .await;
@@ -129,30 +164,61 @@ impl Writer<'_> {
         outcome
     }
 
+    /// The same writer, for use beside itself.
+    pub(crate) fn without_warnings(&self) -> Self {
+        Writer {
+            warnings: Vec::new(),
+            ..*self
+        }
+    }
+
     fn applied(&self, name: &str, old: Option<&Value>, patch: &Patch) -> Result<Value, Status> {
         if old.is_none() && self.part != Part::Object {
             return Err(Status::not_found(self.kind, name));
         }
         let mut applied = patch.document.clone();
-        identity::check_name(&applied, name, self.namespace)?;
-        let uid = meta::uid(&applied);
+        self.leave_out_foreign_parts(&mut applied);
+        let mut merged = self.merged(self.kind, old, &applied, patch)?;
+        if self.manager == KUBECTL {
+            // The record is of what was sent, the parts left out included.
+            renew_last_applied(&mut merged, &patch.document);
+        }
+        let uid = meta::uid(&merged);
         if old.is_none() && !uid.is_empty() {
             let detail = format!(
                 "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             );
             return Err(Status::conflict(self.kind, name, &detail));
         }
-        self.leave_out_foreign_parts(&mut applied);
-        let mut merged = self.with_manager(|manager| {
-            knarr_api::apply::apply(self.kind, old, &applied, manager, patch.force)
-        })?;
-        if self.manager == KUBECTL {
-            // The record is of what was sent, the parts left out included.
-            renew_last_applied(&mut merged, &patch.document);
-        }
         identity::check_namespace(&mut merged, self.namespace)?;
+        identity::check_name(&merged, name)?;
         (self.kind.strategy.default)(&mut merged);
         Ok(merged)
+    }
+
+    /// What an apply makes of something shown of an object, such as its Scale.
+    pub(crate) fn applied_over(
+        &self,
+        kind: &'static Kind,
+        shown: &Value,
+        patch: &Patch,
+    ) -> Result<Value, Status> {
+        let mut merged = self.merged(kind, Some(shown), &patch.document, patch)?;
+        identity::check_namespace(&mut merged, self.namespace)?;
+        identity::check_name(&merged, meta::name(shown))?;
+        Ok(merged)
+    }
+
+    fn merged(
+        &self,
+        kind: &Kind,
+        old: Option<&Value>,
+        applied: &Value,
+        patch: &Patch,
+    ) -> Result<Value, Status> {
+        self.with_manager(|manager| {
+            knarr_api::apply::apply(kind, old, applied, manager, patch.force)
+        })
     }
 
     /// What an apply says of parts that this request cannot change is neither applied nor owned.
@@ -171,33 +237,6 @@ impl Writer<'_> {
             Part::Object | Part::Finalizers | Part::Scale | Part::Resize => {}
         }
     }
-}
-
-/// The patched object, checked as a decoder would.
-fn patched(
-    kind: &Kind,
-    old: &Value,
-    patch: &Patch,
-    warnings: &mut Vec<String>,
-) -> Result<Value, Status> {
-    let mut new = old.clone();
-    patch.apply(kind, &mut new)?;
-    let shown = new.clone();
-    // A strategic merge goes by the type of the stored object, whatever the patch says.
-    if matches!(patch.format, Format::Json | Format::Merge) {
-        decode::check_type(kind, &new).map_err(|text| decode::undecodable(&shown, &text))?;
-    }
-    let mut problems = patch.problems.clone();
-    problems.extend(decode::check(kind, &mut new)?);
-    match patch.validation {
-        FieldValidation::Strict if !problems.is_empty() => {
-            let text = format!("strict decoding error: {}", problems.join(", "));
-            return Err(decode::undecodable(&shown, &text));
-        }
-        FieldValidation::Warn => warnings.extend(problems),
-        FieldValidation::Strict | FieldValidation::Ignore => {}
-    }
-    Ok(new)
 }
 
 #[cfg(test)]

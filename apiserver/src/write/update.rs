@@ -11,7 +11,9 @@ use knarr_api::{
 };
 use serde_json::Value;
 
-use super::{Part, Writer, Written, allocation, commit, identity, refuse_invalid, restriction};
+use super::{
+    Part, Writer, Written, admission, allocation, commit, identity, refuse_invalid, restriction,
+};
 use crate::{
     State, read,
     request::options::DryRun,
@@ -39,10 +41,10 @@ impl Writer<'_> {
         let kind = self.kind;
         self.replace(name, move |old| {
             let Some(old) = old else {
+                check_uid(kind, &object, &Value::Null)?;
                 if !kind.strategy.create_on_update {
                     return Err(Status::not_found(kind, meta::name(&object)));
                 }
-                check_uid(kind, &object, &Value::Null)?;
                 return Ok(Proposal::Untracked(object.clone()));
             };
             check_uid(kind, &object, old)?;
@@ -103,6 +105,9 @@ impl Writer<'_> {
                 new
             }
         };
+        if self.part == Part::Object {
+            admission::readmit(kind, &mut new, &old);
+        }
         self.check_version(key, &mut new, &old)?;
         restriction::check_update(self.user, kind, &new, &old)?;
         self.state
@@ -162,7 +167,9 @@ impl Writer<'_> {
             "" | "0" => {
                 let path = Path::new("metadata").child("resourceVersion");
                 let error = Error::invalid(&path, 0, "must be specified for an update");
-                Err(Status::invalid(self.kind, &key.name, &[error]))
+                // Kubernetes names the resource here, where other errors of fields name the kind.
+                let resource = self.kind.group_resource();
+                Err(Status::invalid_kind(&resource, &key.name, &[error]))
             }
             given if given == current => Ok(()),
             _ => Err(CommitError::Stale(Key {
@@ -260,7 +267,11 @@ fn is_last_obstacle_gone(new: &Value, old: &Value) -> bool {
 }
 
 /// A uid in the body is a precondition, which no object that is missing meets.
-fn check_uid(kind: &knarr_api::kind::Kind, new: &Value, old: &Value) -> Result<(), Status> {
+pub(crate) fn check_uid(
+    kind: &knarr_api::kind::Kind,
+    new: &Value,
+    old: &Value,
+) -> Result<(), Status> {
     let (given, current) = (meta::uid(new), meta::uid(old));
     if given.is_empty() || given == current {
         return Ok(());

@@ -4,7 +4,10 @@
 
 use serde_json::{Value, json};
 
-use crate::walk::{self, fill, fill_zero};
+use crate::{
+    field::quote,
+    walk::{self, fill, fill_zero},
+};
 
 const TOKEN_DIRECTORY: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const TOKEN_SECONDS: i64 = 3607;
@@ -28,15 +31,41 @@ pub fn is_exempt(pod: &Value) -> bool {
 ///
 /// `account` is the ServiceAccount of that name and `suffix` five random characters from the alphabet of generated names,
 /// so that the token's volume collides with none of the pod's own.
-pub fn admit(pod: &mut Value, account: &Value, suffix: &str) {
+///
+/// # Errors
+/// Why the pod is not let in.
+pub fn admit(pod: &mut Value, account: &Value, suffix: &str) -> Result<(), String> {
     if !is_exempt(pod) {
         name_account(pod, account);
         if wants_token(pod, account) {
             mount_token(pod, &format!("kube-api-access-{suffix}"));
         }
     }
+    prioritize(pod)?;
     tolerate_node_trouble(pod);
-    prioritize(pod);
+    match walk::text(pod, "spec.runtimeClassName") {
+        "" if walk::entries(pod, "spec.overhead").next().is_some() => Err(
+            "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+                .to_owned(),
+        ),
+        "" => Ok(()),
+        // No RuntimeClass is ever there.
+        class => Err(format!(
+            "pod rejected: RuntimeClass {} not found",
+            quote(class)
+        )),
+    }
+}
+
+/// Adds to a pod that is written again what a manifest of it leaves out.
+pub fn readmit(pod: &mut Value, old: &Value) {
+    for field in ["priority", "preemptionPolicy"] {
+        let before = walk::at(&old["spec"], field);
+        if walk::at(&pod["spec"], field).is_null() && !before.is_null() {
+            walk::object_mut(pod, "spec").insert(field.to_owned(), before.clone());
+        }
+    }
+    tolerate_node_trouble(pod);
 }
 
 fn name_account(pod: &mut Value, account: &Value) {
@@ -134,15 +163,32 @@ fn tolerate_node_trouble(pod: &mut Value) {
     }
 }
 
-fn prioritize(pod: &mut Value) {
+/// The two classes that every cluster has give their priority; no class gives none.
+fn prioritize(pod: &mut Value) -> Result<(), String> {
     let priority = match walk::text(pod, "spec.priorityClassName") {
+        "" => 0,
         "system-cluster-critical" => 2_000_000_000,
         "system-node-critical" => 2_000_001_000,
-        _ => 0,
+        other => return Err(format!("no PriorityClass with name {other} was found")),
     };
+    let given = |what: &str, value: &dyn std::fmt::Display, computed: &dyn std::fmt::Display| {
+        Err(format!(
+            "the {what} ({value}) must not be provided in pod spec; \
+             priority admission controller computed {computed} from the given PriorityClass name"
+        ))
+    };
+    if let Some(value) = walk::integer(pod, "spec.priority").filter(|value| *value != priority) {
+        return given("integer value of priority", &value, &priority);
+    }
+    const POLICY: &str = "PreemptLowerPriority";
+    let policy = walk::text(pod, "spec.preemptionPolicy");
+    if !policy.is_empty() && policy != POLICY {
+        return given("string value of PreemptionPolicy", &policy, &POLICY);
+    }
     let spec = walk::object_mut(pod, "spec");
     fill(spec, "priority", priority);
-    fill_zero(spec, "preemptionPolicy", "PreemptLowerPriority");
+    fill_zero(spec, "preemptionPolicy", POLICY);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -151,7 +197,7 @@ mod tests {
 
     fn admitted(spec: Value, account: Value) -> Value {
         let mut pod = json!({"metadata": {"name": "p"}, "spec": spec});
-        admit(&mut pod, &account, "abcde");
+        admit(&mut pod, &account, "abcde").unwrap();
         pod["spec"].take()
     }
 
@@ -200,5 +246,43 @@ mod tests {
         let all = json!([{"operator": "Exists"}]);
         let spec = admitted(json!({"tolerations": all}), json!({}));
         assert_eq!(spec["tolerations"], all);
+    }
+
+    #[test]
+    fn classes_that_are_not_there_keep_a_pod_out() {
+        let check = |spec: Value, expected: &str| {
+            let mut pod = json!({"metadata": {"name": "p"}, "spec": spec});
+            let outcome = admit(&mut pod, &json!({}), "abcde");
+            assert_eq!(outcome.err().unwrap_or_default(), expected);
+        };
+        check(json!({"priorityClassName": "system-node-critical"}), "");
+        check(json!({"priority": 0}), "");
+        check(
+            json!({"priorityClassName": "high"}),
+            "no PriorityClass with name high was found",
+        );
+        check(
+            json!({"priority": 5}),
+            "the integer value of priority (5) must not be provided in pod spec; \
+             priority admission controller computed 0 from the given PriorityClass name",
+        );
+        check(
+            json!({"preemptionPolicy": "Never"}),
+            "the string value of PreemptionPolicy (Never) must not be provided in pod spec; \
+             priority admission controller computed PreemptLowerPriority from the given PriorityClass name",
+        );
+        check(
+            json!({"runtimeClassName": "gvisor"}),
+            "pod rejected: RuntimeClass \"gvisor\" not found",
+        );
+    }
+
+    #[test]
+    fn a_pod_written_again_keeps_its_priority_and_tolerations() {
+        let old = json!({"spec": {"priority": 0, "preemptionPolicy": "PreemptLowerPriority"}});
+        let mut pod = json!({"spec": {}});
+        readmit(&mut pod, &old);
+        assert_eq!(pod["spec"]["priority"], 0);
+        assert_eq!(pod["spec"]["tolerations"].as_array().map(Vec::len), Some(2));
     }
 }

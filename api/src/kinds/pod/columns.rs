@@ -48,6 +48,15 @@ pub fn cells(pod: &Value, now_seconds: i64) -> Vec<Value> {
     ]
 }
 
+/// Reason and message of a pod that has run its course.
+pub fn completed(pod: &Value) -> Option<(&'static str, &'static str)> {
+    match walk::text(pod, "status.phase") {
+        "Succeeded" => Some(("Succeeded", "The pod has completed successfully.")),
+        "Failed" => Some(("Failed", "The pod failed.")),
+        _ => None,
+    }
+}
+
 fn or_none(text: &str) -> Value {
     json!(if text.is_empty() { "<none>" } else { text })
 }
@@ -340,5 +349,13 @@ mod tests {
         assert_eq!(status("Running", ""), "Terminating");
         assert_eq!(status("Succeeded", ""), "Succeeded");
         assert_eq!(status("Running", "NodeLost"), "Unknown");
+    }
+
+    #[test]
+    fn a_pod_that_has_run_its_course_says_so_beside_its_cells() {
+        let reason = |phase: &str| completed(&json!({"status": {"phase": phase}})).map(|c| c.0);
+        assert_eq!(reason("Succeeded"), Some("Succeeded"));
+        assert_eq!(reason("Failed"), Some("Failed"));
+        assert_eq!(reason("Running"), None);
     }
 }
