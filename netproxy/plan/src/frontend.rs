@@ -164,6 +164,8 @@ pub struct Ranges {
     pub pod_cidrs: BTreeSet<IpNet>,
     /// Where cluster IPs come from.
     pub service_cidrs: BTreeSet<IpNet>,
+    /// The addresses by which this node is known.
+    pub node_addresses: BTreeSet<IpNet>,
     /// Addresses of this node that accept node ports.
     pub node_port_addresses: BTreeSet<IpNet>,
     /// Where this node's pods are seen under their own addresses; elsewhere, under the node's.

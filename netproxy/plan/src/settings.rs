@@ -116,10 +116,13 @@ impl Settings {
                 .collect(),
         };
         let pod_cidrs = Some(&self.pod_cidrs).filter(|known| !known.is_empty());
+        // Only where its own pods are known apart from those of other nodes.
+        let node_ips = self.node_ips.iter().filter(|_| pod_cidrs.is_some());
         Ranges {
             cluster_cidrs: self.cluster_cidrs.clone(),
             pod_cidrs: pod_cidrs.unwrap_or(&self.cluster_cidrs).clone(),
             service_cidrs: self.service_cidrs.clone(),
+            node_addresses: node_ips.copied().map(IpNet::from).collect(),
             node_port_addresses: within,
             non_masquerade_cidrs: self.non_masquerade_cidrs(),
         }

@@ -23,6 +23,8 @@ pub enum Set {
     PodCidrs,
     /// Where cluster IPs come from.
     ServiceCidrs,
+    /// The addresses by which this node is known.
+    NodeAddresses,
     /// This node's addresses that accept node ports.
     NodePortAddresses,
     /// Where this node's pods are seen under their own addresses.
@@ -92,10 +94,11 @@ pub enum Matching {
 
 impl Set {
     /// Every set and map, in the order in which they are read.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::ClusterCidrs,
         Self::PodCidrs,
         Self::ServiceCidrs,
+        Self::NodeAddresses,
         Self::NodePortAddresses,
         Self::NonMasqueradeCidrs,
         Self::ClusterIps,
@@ -123,6 +126,7 @@ impl Set {
             Self::ClusterCidrs => "cluster-cidrs",
             Self::PodCidrs => "pod-cidrs",
             Self::ServiceCidrs => "service-cidrs",
+            Self::NodeAddresses => "node-addresses",
             Self::NodePortAddresses => "node-port-addresses",
             Self::NonMasqueradeCidrs => "non-masquerade-cidrs",
             Self::ClusterIps => "cluster-ips",
@@ -156,7 +160,7 @@ impl Set {
         let node_port = [Field::Protocol, Field::Port];
         let slot = Field::Slot { below: 1 };
         match self {
-            Self::ClusterCidrs | Self::PodCidrs => vec![Field::Source],
+            Self::ClusterCidrs | Self::PodCidrs | Self::NodeAddresses => vec![Field::Source],
             Self::ServiceCidrs
             | Self::NodePortAddresses
             | Self::NonMasqueradeCidrs
@@ -186,6 +190,7 @@ impl Set {
             Self::ClusterCidrs
             | Self::PodCidrs
             | Self::ServiceCidrs
+            | Self::NodeAddresses
             | Self::NodePortAddresses
             | Self::NonMasqueradeCidrs
             | Self::ClusterIps
@@ -214,6 +219,7 @@ impl Set {
             Self::ClusterCidrs
             | Self::PodCidrs
             | Self::ServiceCidrs
+            | Self::NodeAddresses
             | Self::NodePortAddresses
             | Self::NonMasqueradeCidrs
             | Self::AllowedSources => Matching::Ranges,

@@ -20,8 +20,6 @@ pub enum Expression {
     Meta { key: Meta, into: Register },
     /// Sets the packet's mark.
     SetMark { from: Register },
-    /// Loads the state of the flow, as a bit mask.
-    CtState { into: Register },
     /// Loads the type of an address, as the routing tables see it.
     AddressType { side: Side, into: Register },
     /// Goes on only if a register compares.

@@ -212,6 +212,7 @@ pub fn range_elements(ranges: &Ranges, family: Family) -> Vec<Element> {
         cluster_cidrs,
         pod_cidrs,
         service_cidrs,
+        node_addresses,
         node_port_addresses,
         non_masquerade_cidrs,
     } = ranges;
@@ -219,6 +220,7 @@ pub fn range_elements(ranges: &Ranges, family: Family) -> Vec<Element> {
         (Set::ClusterCidrs, cluster_cidrs),
         (Set::PodCidrs, pod_cidrs),
         (Set::ServiceCidrs, service_cidrs),
+        (Set::NodeAddresses, node_addresses),
         (Set::NodePortAddresses, node_port_addresses),
         (Set::NonMasqueradeCidrs, non_masquerade_cidrs),
     ]

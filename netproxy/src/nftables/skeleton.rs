@@ -20,12 +20,10 @@ const FLOW: [Field; 4] = [
 const NODE_PORT: [Field; 2] = [Field::Protocol, Field::Port];
 
 /// The skeleton's chains, in the order in which they are read.
-pub const CHAINS: [&str; 11] = [
+pub const CHAINS: [&str; 9] = [
     "nat-prerouting",
     "nat-output",
     "nat-postrouting",
-    "filter-prerouting",
-    "filter-output",
     "services",
     "node-ports",
     "source-ranges",
@@ -39,9 +37,9 @@ pub const CHAINS: [&str; 11] = [
 pub fn chain(name: &str, family: Family) -> Option<Chain> {
     let jump = |chain: &str| Statement::Verdict(Verdict::Jump(chain.into()));
     let rules: Vec<Vec<Statement>> = match name {
-        "nat-prerouting" | "nat-output" => vec![vec![jump("services")]],
+        // The kernel walks them for a flow's first packet only, and no further than a translation.
+        "nat-prerouting" | "nat-output" => vec![vec![jump("services")], vec![jump("untranslated")]],
         "nat-postrouting" => vec![vec![jump("masquerading")]],
-        "filter-prerouting" | "filter-output" => vec![vec![Statement::New, jump("untranslated")]],
         "services" => services(),
         "node-ports" => vec![
             from_outside(vec![obey(&NODE_PORT, "local-node-ports")]),
@@ -51,15 +49,7 @@ pub fn chain(name: &str, family: Family) -> Option<Chain> {
         "untranslated" => untranslated(),
         // The client's TCP drops an ICMP error that comes while it still sends, and waits a second.
         "reject-chain" => vec![vec![Statement::Reset], vec![Statement::Reject]],
-        "masquerading" => vec![
-            vec![present(&FLOW, "hairpin-connections"), Statement::Masquerade],
-            vec![Statement::Marked, Statement::Unmark, Statement::Masquerade],
-            vec![
-                present(&[Field::Source], "pod-cidrs"),
-                absent(&[Field::Destination], "non-masquerade-cidrs"),
-                Statement::Masquerade,
-            ],
-        ],
+        "masquerading" => masquerading(),
         _ => return None,
     };
     let rules = rules
@@ -73,17 +63,14 @@ pub fn chain(name: &str, family: Family) -> Option<Chain> {
 }
 
 fn hook(name: &str) -> Option<Hook> {
-    let (nat, point, priority) = match name {
-        "nat-prerouting" => ("nat", HookPoint::Prerouting, -100),
-        "nat-output" => ("nat", HookPoint::Output, -100),
-        "nat-postrouting" => ("nat", HookPoint::Postrouting, 100),
-        // After destination NAT, what still bears a Service's address was not translated.
-        "filter-prerouting" => ("filter", HookPoint::Prerouting, -90),
-        "filter-output" => ("filter", HookPoint::Output, -90),
+    let (point, priority) = match name {
+        "nat-prerouting" => (HookPoint::Prerouting, -100),
+        "nat-output" => (HookPoint::Output, -100),
+        "nat-postrouting" => (HookPoint::Postrouting, 100),
         _ => return None,
     };
     Some(Hook {
-        kind: nat,
+        kind: "nat",
         point,
         priority,
     })
@@ -139,6 +126,28 @@ fn untranslated() -> Vec<Vec<Statement>> {
     ]
 }
 
+/// Rewrites sources whose replies would not come back through this node.
+fn masquerading() -> Vec<Vec<Statement>> {
+    // A pod of this node answers the node's own address through the node anyway.
+    let to_own_pod = vec![
+        Statement::Marked,
+        present(&[Field::Source], "node-addresses"),
+        present(&[Field::Destination], "pod-cidrs"),
+        Statement::Unmark,
+        Statement::Verdict(Verdict::Return),
+    ];
+    vec![
+        to_own_pod,
+        vec![Statement::Marked, Statement::Unmark, Statement::Masquerade],
+        vec![present(&FLOW, "hairpin-connections"), Statement::Masquerade],
+        vec![
+            present(&[Field::Source], "pod-cidrs"),
+            absent(&[Field::Destination], "non-masquerade-cidrs"),
+            Statement::Masquerade,
+        ],
+    ]
+}
+
 /// Only for sources that are neither a pod of this node nor the node itself.
 fn from_outside(then: Vec<Statement>) -> Vec<Statement> {
     let mut statements = vec![
@@ -154,11 +163,11 @@ fn from_outside(then: Vec<Statement>) -> Vec<Statement> {
 
 fn own_address() -> Vec<Statement> {
     vec![
+        present(&[Field::Destination], "node-port-addresses"),
         Statement::Local {
             side: Side::Destination,
             how: Comparison::Equal,
         },
-        present(&[Field::Destination], "node-port-addresses"),
     ]
 }
 

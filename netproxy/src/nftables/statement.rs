@@ -13,8 +13,6 @@ use super::{
 pub const MASQUERADE_MARK: u32 = 0x4000;
 /// The routing type of an address that is the host's own.
 const RTN_LOCAL: u32 = 2;
-/// The conntrack state bit of a flow's first packet.
-const CT_STATE_NEW: u32 = 8;
 
 /// A part of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +43,6 @@ pub enum Statement {
     },
     /// Goes on only if an address is the host's own, or only if not.
     Local { side: Side, how: Comparison },
-    /// Goes on only for a flow's first packet.
-    New,
     /// Goes on only for one protocol.
     Protocol(Protocol),
     /// Goes on for one in so many.
@@ -94,15 +90,6 @@ impl Statement {
                     into: first,
                 });
                 into.push(compare(*how, RTN_LOCAL));
-            }
-            Self::New => {
-                into.push(Expression::CtState { into: first });
-                into.push(Expression::Bitwise {
-                    register: first,
-                    mask: CT_STATE_NEW,
-                    xor: 0,
-                });
-                into.push(compare(Comparison::Unequal, 0));
             }
             Self::Protocol(protocol) => {
                 into.push(Expression::Meta {
@@ -300,7 +287,6 @@ impl fmt::Display for Text<'_> {
                 };
                 write!(f, "fib {side} type {unless}local")
             }
-            Statement::New => f.write_str("ct state new"),
             Statement::Protocol(protocol) => write!(f, "meta l4proto {protocol}"),
             Statement::OneIn(count) => write!(f, "numgen random mod {count} 0"),
             Statement::Marked => {

@@ -22,7 +22,6 @@ use super::{
 const DEPTH_MAX: usize = 16;
 const RTN_UNICAST: u32 = 1;
 const RTN_LOCAL: u32 = 2;
-const CT_STATE_NEW: u32 = 8;
 
 /// The first packet of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,7 +280,6 @@ impl<'a> Walk<'a> {
                 self.mark = self.word(*from);
                 Step::Holds
             }
-            Expression::CtState { into } => self.load(*into, &CT_STATE_NEW.to_ne_bytes()),
             Expression::AddressType { side, into } => {
                 let end = match side {
                     Side::Source => self.packet.source,

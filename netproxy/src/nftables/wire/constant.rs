@@ -114,12 +114,6 @@ pub(super) mod meta {
     pub(crate) const PROTOCOL: u32 = 16;
 }
 
-pub(super) mod ct {
-    pub(crate) const INTO: u16 = 1;
-    pub(crate) const KEY: u16 = 2;
-    pub(crate) const STATE: u32 = 0;
-}
-
 pub(super) mod fib {
     pub(crate) const INTO: u16 = 1;
     pub(crate) const RESULT: u16 = 2;

@@ -37,9 +37,6 @@ fn expression(attributes: Attributes<'_>, family: Family) -> Option<Expression> 
             into: register(data.number(c::payload::INTO)?)?,
         }),
         "meta" => meta(data),
-        "ct" if data.number(c::ct::KEY)? == c::ct::STATE => Some(Expression::CtState {
-            into: register(data.number(c::ct::INTO)?)?,
-        }),
         "fib" if data.number(c::fib::RESULT)? == c::fib::ADDRESS_TYPE => {
             let side = match data.number(c::fib::FLAGS)? {
                 c::fib::SOURCE => Side::Source,

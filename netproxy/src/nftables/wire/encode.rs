@@ -356,7 +356,6 @@ fn expression_name(expression: &Expression) -> &'static str {
     match expression {
         Expression::Payload { .. } => "payload",
         Expression::Meta { .. } | Expression::SetMark { .. } => "meta",
-        Expression::CtState { .. } => "ct",
         Expression::AddressType { .. } => "fib",
         Expression::Compare { .. } => "cmp",
         Expression::Bitwise { .. } => "bitwise",
@@ -398,10 +397,6 @@ fn write_expression_data(writer: &mut Writer, expression: &Expression, family: F
         Expression::SetMark { from } => {
             writer.number(c::meta::KEY, c::meta::MARK);
             writer.number(c::meta::FROM, register(*from));
-        }
-        Expression::CtState { into } => {
-            writer.number(c::ct::KEY, c::ct::STATE);
-            writer.number(c::ct::INTO, register(*into));
         }
         Expression::AddressType { side, into } => {
             writer.number(c::fib::INTO, register(*into));

@@ -186,7 +186,6 @@ fn an_expression() -> impl Strategy<Value = Expression> {
         (select(vec![Meta::Protocol, Meta::Mark]), register())
             .prop_map(|(key, into)| Expression::Meta { key, into }),
         register().prop_map(|from| Expression::SetMark { from }),
-        register().prop_map(|into| Expression::CtState { into }),
         (select(vec![Side::Source, Side::Destination]), register())
             .prop_map(|(side, into)| Expression::AddressType { side, into }),
         (
