@@ -1,4 +1,5 @@
-//! What a Service costs a packet: through its addresses against straight to the pod, with one Service and with 10,000.
+//! What a Service costs a packet: through its addresses, through one hard-coded rule and straight to the pod, with one
+//! Service and with 10,000.
 
 use std::{
     io::{Read, Write},
@@ -18,6 +19,9 @@ const BULK_BYTES: usize = 1 << 29;
 const BULK_ROUNDS: usize = 5;
 const BULK_PORT: u16 = 9000;
 const NODE_PORTS: [u16; 2] = [30080, 30090];
+/// What the hard-coded rules translate: an address that nobody has, and two more node ports.
+const BARE_IP: &str = "192.0.2.7";
+const BARE_NODE_PORTS: [u16; 2] = [30081, 30091];
 const CROWD: usize = 10_000;
 const CROWD_ENDPOINTS: usize = 1;
 
@@ -37,6 +41,7 @@ pub(crate) fn measure() -> Vec<Row> {
     world.wait_for_answer("10.0.128.78:80");
     serve_bulk(&world, "web");
     let ways = ways(&world);
+    translate_barely(&world, &ways[0]);
     let mut rows: Vec<Row> = ways
         .iter()
         .flat_map(|way| way.measure(&world, "1"))
@@ -50,8 +55,9 @@ pub(crate) fn measure() -> Vec<Row> {
 struct Way {
     name: &'static str,
     from: From,
-    /// Web and bulk, through the Service and straight.
+    /// Web and bulk, through the Service, through one rule, and straight.
     through: [SocketAddr; 2],
+    bare: [SocketAddr; 2],
     straight: [SocketAddr; 2],
 }
 
@@ -73,6 +79,10 @@ fn ways(world: &World) -> [Way; 3] {
         name,
         from,
         through,
+        bare: match from {
+            From::Node => [address(BARE_IP, 80), address(BARE_IP, BULK_PORT)],
+            From::Client => BARE_NODE_PORTS.map(|port| address(node_ip, port)),
+        },
         straight,
     };
     let on = |ip: &str| [address(ip, 80), address(ip, BULK_PORT)];
@@ -91,28 +101,64 @@ fn ways(world: &World) -> [Way; 3] {
     ]
 }
 
+/// The least that a Service can be: a rule for each of its addresses, and clients hidden behind the node. They come before
+/// knarr's chains, which the kernel then passes over.
+fn translate_barely(world: &World, way: &Way) {
+    let [web, bulk] = way.straight;
+    let [web_port, bulk_port] = BARE_NODE_PORTS;
+    let node_ip = &world.nodes[0].ip;
+    let pod_ip = web.ip();
+    let masquerade =
+        format!("ip daddr {pod_ip} ct original ip daddr {node_ip} masquerade fully-random");
+    let rules = [
+        (
+            "prerouting",
+            format!("ip daddr {node_ip} tcp dport {web_port} dnat to {web}"),
+        ),
+        (
+            "prerouting",
+            format!("ip daddr {node_ip} tcp dport {bulk_port} dnat to {bulk}"),
+        ),
+        (
+            "output",
+            format!("ip daddr {BARE_IP} tcp dport 80 dnat to {web}"),
+        ),
+        (
+            "output",
+            format!("ip daddr {BARE_IP} tcp dport {BULK_PORT} dnat to {bulk}"),
+        ),
+        ("postrouting", masquerade),
+    ];
+    let netns = &world.nodes[0].netns;
+    netns.sh("nft add table ip bare");
+    for (hook, rule) in rules {
+        let priority = if hook == "postrouting" { 90 } else { -110 };
+        netns.sh(&format!(
+            "nft add chain ip bare {hook} {{ type nat hook {hook} priority {priority} ; }}"
+        ));
+        netns.sh(&format!("nft add rule ip bare {hook} {rule}"));
+    }
+}
+
 impl Way {
     fn measure(&self, world: &World, services: &str) -> Vec<Row> {
         let netns = match self.from {
             From::Node => &world.nodes[0].netns,
             From::Client => &world.client,
         };
-        let ([web, bulk], [web_straight, bulk_straight]) = (self.through, self.straight);
-        let connect = in_turn(netns, ROUNDS, move || {
-            (connect_and_close(web), connect_and_close(web_straight))
-        });
-        let request = requests(netns, web, web_straight);
-        let sent = in_turn(netns, BULK_ROUNDS, move || {
-            (send(bulk), send(bulk_straight))
-        });
+        let [web, bulk] =
+            [0, 1].map(|port| [self.through, self.bare, self.straight].map(|to| to[port]));
+        let connect = in_turn(netns, ROUNDS, move || web.map(connect_and_close));
+        let request = requests(netns, web);
+        let sent = in_turn(netns, BULK_ROUNDS, move || bulk.map(send));
         let name = self.name;
-        let row = |what: &str, (through, straight): (Samples, Samples)| {
-            let ratio = through.median().as_secs_f64() / straight.median().as_secs_f64();
+        let row = |what: &str, [through, bare, straight]: [Duration; 3]| {
+            let ratio = |to: Duration| to.as_secs_f64() / straight.as_secs_f64();
             Row {
                 what: format!("{what} through a {name}, of {services}"),
-                figure: format!("{} (× {ratio:.3})", show(through.median())),
-                floor: show(straight.median()),
-                floor_is: "straight to the pod",
+                figure: format!("{} (× {:.3})", show(through), ratio(through)),
+                floor: format!("{} (× {:.3}); {}", show(bare), ratio(bare), show(straight)),
+                floor_is: "one hard-coded rule; straight to the pod",
             }
         };
         vec![
@@ -123,15 +169,16 @@ impl Way {
     }
 }
 
-/// A B A B …, so that drift of the machine hits both alike.
+/// Medians of A B C A B C …, so that drift of the machine hits all alike.
 fn in_turn(
     netns: &Netns,
     rounds: usize,
-    ask: impl Fn() -> (Duration, Duration) + Send + 'static,
-) -> (Samples, Samples) {
+    mut ask: impl FnMut() -> [Duration; 3] + Send + 'static,
+) -> [Duration; 3] {
     netns.run(move || {
-        let (a, b) = (0..rounds).map(|_| ask()).unzip();
-        (Samples::new(a), Samples::new(b))
+        let answers: Vec<_> = (0..rounds).map(|_| ask()).collect();
+        let each = |which: usize| Samples::new(answers.iter().map(|times| times[which]).collect());
+        [0, 1, 2].map(|which| each(which).median())
     })
 }
 
@@ -141,17 +188,17 @@ fn connect_and_close(to: SocketAddr) -> Duration {
     began.elapsed()
 }
 
-fn requests(netns: &Netns, a: SocketAddr, b: SocketAddr) -> (Samples, Samples) {
-    netns.run(move || {
-        let [mut a, mut b] = [a, b].map(|to| {
-            let stream = TcpStream::connect(to).expect("a connection");
-            stream.set_nodelay(true).expect("a TCP socket");
-            stream
+fn requests(netns: &Netns, to: [SocketAddr; 3]) -> [Duration; 3] {
+    let mut streams: Option<[TcpStream; 3]> = None;
+    in_turn(netns, ROUNDS, move || {
+        let streams = streams.get_or_insert_with(|| {
+            to.map(|to| {
+                let stream = TcpStream::connect(to).expect("a connection");
+                stream.set_nodelay(true).expect("a TCP socket");
+                stream
+            })
         });
-        let (a, b) = (0..ROUNDS)
-            .map(|_| (request(&mut a), request(&mut b)))
-            .unzip();
-        (Samples::new(a), Samples::new(b))
+        streams.each_mut().map(request)
     })
 }
 
