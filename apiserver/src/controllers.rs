@@ -34,6 +34,8 @@ mod selector;
 mod serviceaccount;
 mod servicecidr;
 mod statefulset;
+#[cfg(test)]
+mod stop_test;
 mod store;
 mod template;
 mod terms;
@@ -93,5 +95,14 @@ pub async fn run(
     inventory.spawn(&storage, &shutdown, &mut tasks);
     drop(storage);
     followers.spawn(&cluster, &shutdown, &mut tasks);
+    let complete = async {
+        cluster.wait_synced().await;
+        inventory.wait_synced().await;
+    };
+    tokio::select! {
+        () = complete => {}
+        // Stores that nobody fills any more would be waited for in vain, and nothing has been decided yet.
+        () = shutdown.cancelled() => tasks.abort_all(),
+    }
     while tasks.join_next().await.is_some() {}
 }
