@@ -1,10 +1,6 @@
 //! How a machine gets its certificates: it proves the join token, checks the server's CA against it, and has keys signed.
 
-use std::{
-    net::IpAddr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-};
+use std::{net::IpAddr, os::unix::fs::DirBuilderExt, path::Path};
 
 use anyhow::{Context, Result};
 use http_body_util::BodyExt;
@@ -16,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     client::{self, Server, Trust},
+    durable,
     exit::{Code, Failure},
 };
 
@@ -275,21 +272,11 @@ fn save(dir: &Path, credentials: &Credentials) -> Result<()> {
         SERVING_FILES.into_iter().zip([certificate, key])
     });
     for (file, text) in FILES.into_iter().zip(texts).chain(serving) {
-        write_private(&dir.join(file), text)?;
+        let path = dir.join(file);
+        durable::write(&path, text, 0o600)
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
-}
-
-fn write_private(path: &PathBuf, text: &str) -> Result<()> {
-    use std::io::Write;
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(text.as_bytes())
-        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

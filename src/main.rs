@@ -4,6 +4,7 @@ mod agent;
 mod cli;
 mod client;
 mod cluster;
+mod durable;
 mod echo;
 mod exit;
 mod front;
