@@ -31,21 +31,31 @@ spec:
   nodeName: node-1
   terminationGracePeriodSeconds: 1
   containers: [{ name: echo, command: [knarr, echo] }]
----
-apiVersion: v1
-kind: Service
-metadata: { name: web }
-spec:
-  clusterIP: 10.0.128.71
-  clusterIPs: [10.0.128.71, "fd64::10.0.128.71"]
-  ipFamilyPolicy: RequireDualStack
-  selector: { app: web }
-  ports: [{ port: 80, targetPort: 8080 }]
 "#;
+const SERVICE_IP: [u8; 4] = [10, 0, 128, 71];
+
+/// The Service of `web-2`, with an address of each family.
+fn service(families: &[Family]) -> serde_json::Value {
+    let ips = families
+        .iter()
+        .map(|family| family.address(SERVICE_IP.into()));
+    let ips: Vec<String> = ips.map(|ip| ip.to_string()).collect();
+    let policy = match families {
+        [_] => "SingleStack",
+        _ => "RequireDualStack",
+    };
+    serde_json::json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
+        "spec": {
+            "clusterIP": ips[0], "clusterIPs": ips, "ipFamilyPolicy": policy,
+            "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": 8080 }],
+        },
+    })
+}
 
 /// A world whose router drops everything that pods send without a tunnel.
-fn world_apart() -> World {
-    let world = World::with(Layout::Apart, Stack::Dual, 2);
+fn world_apart(stack: Stack) -> World {
+    let world = World::with(Layout::Apart, stack, 2);
     let router = &world.router;
     router.sh("nft add table inet lab");
     router.sh("nft add chain inet lab forward { type filter hook forward priority 0 ; }");
@@ -74,9 +84,20 @@ fn until_answered(world: &World, pod: &Path, to: SocketAddr, limit: Duration) ->
 
 #[test]
 fn pods_of_nodes_behind_a_router_reach_each_other() {
-    let mut world = world_apart();
+    pods_reach_each_other(Stack::Dual, "knarr-vxlan");
+}
+
+#[test]
+fn pods_of_nodes_without_ipv4_reach_each_other_too() {
+    pods_reach_each_other(Stack::V6, "knarr-vxlan6");
+}
+
+fn pods_reach_each_other(stack: Stack, tunnel: &str) {
+    let families = stack.families();
+    let mut world = world_apart(stack);
     world.start();
     world.apply(OBJECTS);
+    world.post("/api/v1/namespaces/default/services", &service(families));
     world.kubectl(&[
         "wait",
         "--for=condition=Ready",
@@ -85,25 +106,29 @@ fn pods_of_nodes_behind_a_router_reach_each_other() {
         "--timeout=30s",
     ]);
     let pod = world.pod_netns("shop-1");
-    let both = [Family::V4, Family::V6];
-    for family in both {
+    for family in families.iter().copied() {
         let own = ip_of(&world, "shop-1", family);
         let direct = SocketAddr::new(ip_of(&world, "web-2", family).parse().expect("an IP"), 8080);
-        let service = SocketAddr::new(family.address([10, 0, 128, 71].into()), 80);
+        let service = SocketAddr::new(family.address(SERVICE_IP.into()), 80);
         assert_eq!(until_answered(&world, &pod, direct, READY_TIME_MAX), own);
         assert_eq!(until_answered(&world, &pod, service, READY_TIME_MAX), own);
         let node = world.nodes[0].netns.path();
         until_answered(&world, &node, direct, READY_TIME_MAX);
         until_answered(&world, &node, service, READY_TIME_MAX);
     }
-    large_packets_pass(&world, &pod);
+    large_packets_pass(&world, &pod, families);
+    let links = world.nodes[0].netns.sh("ip -o link show type vxlan");
+    assert!(
+        links.contains(&format!(" {tunnel}:")) && links.lines().count() == 1,
+        "{links}"
+    );
 
     // What somebody deletes comes back.
     let direct = SocketAddr::new(
-        ip_of(&world, "web-2", Family::V4).parse().expect("an IP"),
+        ip_of(&world, "web-2", families[0]).parse().expect("an IP"),
         8080,
     );
-    world.nodes[0].netns.sh("ip link delete knarr-vxlan");
+    world.nodes[0].netns.sh(&format!("ip link delete {tunnel}"));
     until_answered(&world, &pod, direct, REPAIR_TIME_MAX);
 
     for node in world.nodes.iter_mut().rev() {
@@ -117,9 +142,9 @@ fn pods_of_nodes_behind_a_router_reach_each_other() {
     }
 }
 
-/// Segments as large as the pods' own links allow are told to become smaller, in both families.
-fn large_packets_pass(world: &World, pod: &Path) {
-    for family in [Family::V4, Family::V6] {
+/// Segments as large as the pods' own links allow are told to become smaller.
+fn large_packets_pass(world: &World, pod: &Path, families: &[Family]) {
+    for family in families.iter().copied() {
         let to = SocketAddr::new(ip_of(world, "web-2", family).parse().expect("an IP"), 8080);
         let path = format!("/{}", "x".repeat(6000));
         let answer = probe::fetch_from(pod, to, &path);

@@ -264,78 +264,27 @@ fn is_own_address(index: usize, at_node: bool, meant: For) -> bool {
 
 fn service(index: usize, case: &Case, meant: For) -> Value {
     let Case { reach, choice, .. } = case;
-    let plain = matches!(reach.kind, "" | "theirs");
-    let node_ports = reach.node_ports && plain;
-    let balanced = plain && !reach.balanced.is_empty();
-    let ports: Vec<Value> = ports(case, meant)
-        .into_iter()
-        .map(|(name, port, protocol, target)| {
-            let target = if name == "web" {
-                choice.target.clone()
-            } else {
-                json!(target)
-            };
-            let mut one =
-                json!({ "name": name, "port": port, "protocol": protocol, "targetPort": target });
-            if node_ports {
-                one["nodePort"] = json!(node_port(index, port));
-            }
-            one
-        })
-        .collect();
-    let mut spec = json!({
-        "ports": ports, "type": match (reach.kind, balanced, node_ports) {
-            ("name", ..) => "ExternalName",
-            (_, true, _) => "LoadBalancer",
-            (_, false, true) => "NodePort",
-            (_, false, false) => "ClusterIP",
-        },
-    });
-    let mut set = |field: &str, value: Value| spec[field] = value;
+    let mut spec =
+        json!({ "ports": service_ports(index, case, meant), "type": reach.service_type() });
     match reach.kind {
-        "name" => set("externalName", json!("example.com")),
-        "headless" => set("clusterIP", json!("None")),
-        _ => set("clusterIP", json!(cluster_ip(index))),
+        "name" => spec["externalName"] = json!("example.com"),
+        "headless" => spec["clusterIP"] = json!("None"),
+        _ => spec["clusterIP"] = json!(cluster_ip(index)),
     }
-    let policy = |local| json!(if local { "Local" } else { "Cluster" });
-    if let Some(at_node) = reach.external.filter(|_| plain) {
+    if let Some(at_node) = reach.external.filter(|_| reach.is_plain()) {
         let own = is_own_address(index, at_node, meant);
         let address = if own {
             "$(node-1)".to_owned()
         } else {
             external_ip(index)
         };
-        set("externalIPs", json!([address]));
+        spec["externalIPs"] = json!([address]);
     }
-    if plain && (balanced || node_ports || reach.external.is_some()) {
-        set("externalTrafficPolicy", policy(choice.local.1));
+    if reach.is_plain() && (reach.is_balanced() || reach.node_ports || reach.external.is_some()) {
+        spec["externalTrafficPolicy"] = policy(choice.local.1);
     }
     if reach.kind != "name" {
-        set("internalTrafficPolicy", policy(choice.local.0));
-        let sticky = choice.sticky && meant == For::Tracer;
-        set(
-            "sessionAffinity",
-            json!(if sticky { "ClientIP" } else { "None" }),
-        );
-        set("publishNotReadyAddresses", json!(choice.published));
-        if let Some(selector) = choice.selector {
-            set("selector", json!({ "app": selector }));
-        }
-        if let Some(distribution) = choice.distribution {
-            set("trafficDistribution", json!(distribution));
-        }
-    }
-    let mut status = json!({});
-    if balanced {
-        set("loadBalancerClass", json!("example.com/elsewhere"));
-        set("allocateLoadBalancerNodePorts", json!(node_ports));
-        set("loadBalancerSourceRanges", json!(reach.ranges));
-        let ip = load_balancer_ip(index);
-        status = json!({ "loadBalancer": { "ingress": [match reach.balanced {
-            "hostname" => json!({ "hostname": "example.com" }),
-            "unsaid" => json!({ "ip": ip }),
-            mode => json!({ "ip": ip, "ipMode": mode }),
-        }] } });
+        choose(&mut spec, choice, meant);
     }
     let mut metadata = json!({ "name": format!("case-{index}") });
     if reach.kind == "theirs" {
@@ -343,10 +292,85 @@ fn service(index: usize, case: &Case, meant: For) -> Value {
     }
     let mut object =
         json!({ "apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec });
-    if balanced {
-        object["status"] = status;
+    if reach.is_balanced() {
+        balance(&mut object, index, reach);
     }
     object
+}
+
+impl Reach {
+    fn is_plain(&self) -> bool {
+        matches!(self.kind, "" | "theirs")
+    }
+
+    fn is_balanced(&self) -> bool {
+        self.is_plain() && !self.balanced.is_empty()
+    }
+
+    fn has_node_ports(&self) -> bool {
+        self.is_plain() && self.node_ports
+    }
+
+    fn service_type(&self) -> &'static str {
+        match (self.kind, self.is_balanced(), self.has_node_ports()) {
+            ("name", ..) => "ExternalName",
+            (_, true, _) => "LoadBalancer",
+            (_, false, true) => "NodePort",
+            (_, false, false) => "ClusterIP",
+        }
+    }
+}
+
+fn policy(local: bool) -> Value {
+    json!(if local { "Local" } else { "Cluster" })
+}
+
+fn service_ports(index: usize, case: &Case, meant: For) -> Vec<Value> {
+    let ports = ports(case, meant).into_iter();
+    ports
+        .map(|(name, port, protocol, target)| {
+            let target = if name == "web" {
+                case.choice.target.clone()
+            } else {
+                json!(target)
+            };
+            let mut one =
+                json!({ "name": name, "port": port, "protocol": protocol, "targetPort": target });
+            if case.reach.has_node_ports() {
+                one["nodePort"] = json!(node_port(index, port));
+            }
+            one
+        })
+        .collect()
+}
+
+/// Says in a Service's spec who answers.
+fn choose(spec: &mut Value, choice: &Choice, meant: For) {
+    spec["internalTrafficPolicy"] = policy(choice.local.0);
+    let sticky = choice.sticky && meant == For::Tracer;
+    spec["sessionAffinity"] = json!(if sticky { "ClientIP" } else { "None" });
+    spec["publishNotReadyAddresses"] = json!(choice.published);
+    if let Some(selector) = choice.selector {
+        spec["selector"] = json!({ "app": selector });
+    }
+    if let Some(distribution) = choice.distribution {
+        spec["trafficDistribution"] = json!(distribution);
+    }
+}
+
+/// Gives a Service somebody else's load balancer.
+fn balance(object: &mut Value, index: usize, reach: &Reach) {
+    let spec = &mut object["spec"];
+    spec["loadBalancerClass"] = json!("example.com/elsewhere");
+    spec["allocateLoadBalancerNodePorts"] = json!(reach.has_node_ports());
+    spec["loadBalancerSourceRanges"] = json!(reach.ranges);
+    let ip = load_balancer_ip(index);
+    let ingress = match reach.balanced {
+        "hostname" => json!({ "hostname": "example.com" }),
+        "unsaid" => json!({ "ip": ip }),
+        mode => json!({ "ip": ip, "ipMode": mode }),
+    };
+    object["status"] = json!({ "loadBalancer": { "ingress": [ingress] } });
 }
 
 fn slice_object(
