@@ -8,6 +8,7 @@ mod durable;
 mod echo;
 mod exit;
 mod front;
+mod heap;
 mod host;
 mod join;
 mod joined;
@@ -30,6 +31,9 @@ use crate::{
     settings::Settings,
 };
 
+/// Threads that run tasks; what blocks gets threads of its own.
+const WORKERS: usize = 2;
+
 fn main() -> ExitCode {
     // Pid 1 of a pod stays small: it must not start a runtime or parse flags.
     if std::env::args_os()
@@ -39,12 +43,13 @@ fn main() -> ExitCode {
         return knarr_nodeagent::pod_init::main();
     }
     let cli = Cli::parse();
+    heap::share(heap::count(&cli.command, WORKERS));
     let hostname = nix::unistd::gethostname().unwrap_or_default();
     let outcome = settings::settle(cli.flags, &hostname.to_string_lossy()).and_then(|settings| {
         start_log(&settings);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
-            .worker_threads(2)
+            .worker_threads(WORKERS)
             .build()?;
         runtime.block_on(dispatch(cli.command, settings))
     });

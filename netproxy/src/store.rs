@@ -2,11 +2,13 @@
 //!
 //! Holds objects and remembers which Services changed. Asks nobody and decides nothing.
 
+mod kept;
+
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     mem,
     net::IpAddr,
-    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -24,6 +26,7 @@ use knarr_netproxy_plan::{
 };
 use kube::runtime::watcher;
 
+use self::kept::Kept;
 use crate::{Config, metrics::Heard};
 
 /// The label that ties a slice to its Service.
@@ -112,14 +115,16 @@ pub(crate) struct Store {
     node_name: String,
     node_port_addresses: NodePortAddresses,
     non_masquerade_cidrs: BTreeSet<IpNet>,
-    services: Shelf<ServiceKey, Arc<Service>>,
-    slices: Shelf<(ServiceKey, String), Arc<EndpointSlice>>,
+    services: Shelf<ServiceKey, Kept<Service>>,
+    slices: Shelf<(ServiceKey, String), Kept<EndpointSlice>>,
     nodes: Shelf<String, Node>,
     config_maps: Shelf<String, BTreeMap<String, String>>,
     namespaces: Shelf<String, ()>,
     /// This node's own DNS server, as slices of [`dns_service`].
     resident: Vec<EndpointSlice>,
     touched: BTreeSet<ServiceKey>,
+    /// Services that came, or whose slices came, since everything was packed.
+    loose: BTreeSet<ServiceKey>,
     /// Services whose names may differ from what the zone was last taught.
     renamed: BTreeSet<ServiceKey>,
     heard: Heard,
@@ -142,6 +147,7 @@ impl Store {
             namespaces: Shelf::default(),
             resident: Vec::new(),
             touched: BTreeSet::new(),
+            loose: BTreeSet::new(),
             renamed: BTreeSet::new(),
             heard: Heard::default(),
             triggers: Vec::new(),
@@ -155,12 +161,14 @@ impl Store {
         }
         let Self {
             touched,
+            loose,
             renamed,
             heard,
             ..
         } = self;
         let mut touch = |key: &ServiceKey| {
             touched.insert(key.clone());
+            loose.insert(key.clone());
             renamed.insert(key.clone());
         };
         match event {
@@ -169,7 +177,7 @@ impl Store {
                 |mut service: Service| {
                     trim(&mut service.metadata);
                     let key = key(&service.metadata)?;
-                    Some((key, Arc::new(slim_service(service))))
+                    Some((key, Kept::new(slim_service(service))))
                 },
                 |key| {
                     heard.services += 1;
@@ -266,8 +274,10 @@ impl Store {
             self.renamed.extend(self.services.now.keys().cloned());
         }
         for key in mem::take(&mut self.renamed) {
-            let service = self.services.now.get(&key).map(AsRef::as_ref);
-            zone.replace(&key, service, self.listed_slices_of(&key));
+            let service = self.services.now.get(&key).and_then(Kept::read);
+            let slices = self.listed_slices_of(&key);
+            let slices = slices.iter().map(AsRef::as_ref);
+            zone.replace(&key, service.as_deref(), slices);
         }
         zone.set_namespaces(self.namespaces.now.keys().cloned().collect());
     }
@@ -288,36 +298,40 @@ impl Store {
     }
 
     fn plan_one(&self, key: &ServiceKey, planner: &mut Planner) {
-        match self.services.now.get(key) {
+        match self.services.now.get(key).and_then(Kept::read) {
             Some(service) => {
-                let resident = self
-                    .resident
-                    .iter()
-                    .filter(|_| self.is_resident(key, service));
-                planner.put(key, service, self.listed_slices_of(key).chain(resident));
+                let listed = self.listed_slices_of(key);
+                let is_resident = listed.is_empty() && may_be_resident(key, &service);
+                let resident = self.resident.iter().filter(|_| is_resident);
+                let slices = listed.iter().map(AsRef::as_ref).chain(resident);
+                planner.put(key, &service, slices);
             }
             None => planner.remove(key),
         }
     }
 
-    /// The DNS Service is this node's to answer unless somebody put servers of their own behind it.
-    fn is_resident(&self, key: &ServiceKey, service: &Service) -> bool {
-        let has_selector = service
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.selector.as_ref())
-            .is_some_and(|selector| !selector.is_empty());
-        *key == dns_service() && !has_selector && self.listed_slices_of(key).next().is_none()
+    fn listed_slices_of(&self, key: &ServiceKey) -> Vec<Cow<'_, EndpointSlice>> {
+        let first = (key.clone(), String::new());
+        let own = self.slices.now.range(first..);
+        let own = own.take_while(|((service, _), _)| service == key);
+        own.filter_map(|(_, slice)| slice.read()).collect()
     }
 
-    fn listed_slices_of(&self, key: &ServiceKey) -> impl Iterator<Item = &EndpointSlice> {
-        let first = (key.clone(), String::new());
-        let own = self
-            .slices
-            .now
-            .range(first..)
-            .take_while(move |((service, _), _)| service == key);
-        own.map(|(_, slice)| slice.as_ref())
+    /// Makes small what was planned; says how many Services it was done for.
+    pub(crate) fn pack(&mut self) -> usize {
+        let loose = mem::take(&mut self.loose);
+        for key in &loose {
+            self.services
+                .now
+                .get_mut(key)
+                .into_iter()
+                .for_each(Kept::pack);
+            let first = (key.clone(), String::new());
+            let own = self.slices.now.range_mut(first..);
+            let own = own.take_while(|((service, _), _)| service == key);
+            own.for_each(|(_, slice)| slice.pack());
+        }
+        loose.len()
     }
 
     /// How many changes were heard of since the last call.
@@ -366,6 +380,13 @@ pub(crate) fn dns_service() -> ServiceKey {
     ServiceKey::new("kube-system", "kube-dns")
 }
 
+/// The DNS Service is this node's to answer unless somebody put servers of their own behind it.
+fn may_be_resident(key: &ServiceKey, service: &Service) -> bool {
+    let selector = service.spec.as_ref();
+    let selector = selector.and_then(|spec| spec.selector.as_ref());
+    *key == dns_service() && selector.is_none_or(BTreeMap::is_empty)
+}
+
 fn may_announce(node: &Node) -> bool {
     const EXCLUDED_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
     let labels = node.metadata.labels.as_ref();
@@ -387,9 +408,11 @@ pub(crate) fn trim(metadata: &mut ObjectMeta) {
     metadata.annotations = None;
 }
 
-/// Drops what is most of many small objects: labels that nobody asks for, and room for more.
+/// Drops what is most of many small objects: identities, and labels that nobody asks for.
 fn slim(metadata: &mut ObjectMeta) {
     metadata.owner_references = None;
+    metadata.uid = None;
+    metadata.resource_version = None;
     metadata.labels = metadata.labels.take().and_then(|mut labels| {
         labels.retain(|label, _| NOT_PROXIED_LABELS.contains(&label.as_str()));
         (!labels.is_empty()).then_some(labels)
@@ -398,27 +421,13 @@ fn slim(metadata: &mut ObjectMeta) {
 
 fn slim_service(mut service: Service) -> Service {
     slim(&mut service.metadata);
-    if let Some(spec) = &mut service.spec {
-        spec.ports.iter_mut().for_each(Vec::shrink_to_fit);
-        for texts in [&mut spec.cluster_ips, &mut spec.ip_families] {
-            texts.iter_mut().for_each(Vec::shrink_to_fit);
-        }
-    }
     service
 }
 
-fn read_slim_slice(slice: EndpointSlice) -> Option<((ServiceKey, String), Arc<EndpointSlice>)> {
+fn read_slim_slice(slice: EndpointSlice) -> Option<((ServiceKey, String), Kept<EndpointSlice>)> {
     let (key, mut slice) = read_slice(slice)?;
-    let own = Arc::make_mut(&mut slice);
-    slim(&mut own.metadata);
-    own.ports.iter_mut().for_each(Vec::shrink_to_fit);
-    if let Some(endpoints) = &mut own.endpoints {
-        endpoints.shrink_to_fit();
-        for endpoint in endpoints {
-            endpoint.addresses.shrink_to_fit();
-        }
-    }
-    Some((key, slice))
+    slim(&mut slice.metadata);
+    Some((key, Kept::new(slice)))
 }
 
 pub(crate) fn key(metadata: &ObjectMeta) -> Option<ServiceKey> {
@@ -430,7 +439,7 @@ pub(crate) fn key(metadata: &ObjectMeta) -> Option<ServiceKey> {
 
 pub(crate) fn read_slice(
     mut slice: EndpointSlice,
-) -> Option<((ServiceKey, String), Arc<EndpointSlice>)> {
+) -> Option<((ServiceKey, String), EndpointSlice)> {
     trim(&mut slice.metadata);
     for endpoint in slice.endpoints.iter_mut().flatten() {
         endpoint.target_ref = None;
@@ -443,7 +452,7 @@ pub(crate) fn read_slice(
         .clone();
     let key = ServiceKey::new(slice.metadata.namespace.clone()?, service);
     let name = slice.metadata.name.clone()?;
-    Some(((key, name), Arc::new(slice)))
+    Some(((key, name), slice))
 }
 
 fn trigger_time(metadata: &ObjectMeta) -> Option<Timestamp> {

@@ -342,6 +342,9 @@ pub(crate) async fn run(
         reports.vitals.pulse.queued(Instant::now());
         let (mut current, outcome) = tokio::task::spawn_blocking(move || {
             let outcome = current.sync();
+            if outcome.applied.is_ok() {
+                current.store.pack();
+            }
             (current, outcome)
         })
         .await?;

@@ -7,6 +7,7 @@ mod changes;
 mod check;
 pub mod dns;
 mod endpoint;
+mod few;
 mod front;
 mod frontend;
 mod key;

@@ -10,6 +10,7 @@ use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 
 use crate::{
     changes::{Change, Changes},
+    few::FewSet,
     frontend::{Affinity, AffinityKey, Frontend, Hairpin, Plan, Ranges},
     key::{FrontendKey, ServiceKey},
     service::{ServicePlan, plan_service},
@@ -37,15 +38,18 @@ pub fn plan(snapshot: &Snapshot) -> (Plan, Vec<Warning>) {
     (planner.plan, warnings)
 }
 
+/// Who claims what, in the order of names.
+type Owners<K> = BTreeMap<K, FewSet<Arc<ServiceKey>>>;
+
 /// A plan, and what it takes to change it by one Service.
 #[derive(Debug, Default)]
 pub struct Planner {
     settings: Settings,
     services: BTreeMap<Arc<ServiceKey>, Arc<ServicePlan>>,
-    claimants: BTreeMap<FrontendKey, BTreeSet<Arc<ServiceKey>>>,
-    cluster_ip_owners: BTreeMap<IpAddr, BTreeSet<Arc<ServiceKey>>>,
-    load_balancer_ip_owners: BTreeMap<IpAddr, BTreeSet<Arc<ServiceKey>>>,
-    health_check_owners: BTreeMap<u16, BTreeSet<Arc<ServiceKey>>>,
+    claimants: Owners<FrontendKey>,
+    cluster_ip_owners: Owners<IpAddr>,
+    load_balancer_ip_owners: Owners<IpAddr>,
+    health_check_owners: Owners<u16>,
     hairpin_uses: BTreeMap<Hairpin, usize>,
     /// Services with warnings of their own, and frontends that several Services claim.
     troubled: BTreeSet<Arc<ServiceKey>>,
@@ -137,7 +141,8 @@ impl Planner {
                 continue;
             };
             let holder = &holder.service_port.service;
-            let claimants = self.claimants.get(frontend).into_iter().flatten();
+            let claimants = self.claimants.get(frontend).into_iter();
+            let claimants = claimants.flat_map(FewSet::keys);
             let losers = claimants.filter(|service| *service != holder);
             warnings.extend(losers.map(|service| Warning::FrontendTaken {
                 service: service.clone(),
@@ -206,20 +211,13 @@ impl Planner {
     }
 
     fn replace_frontends(&mut self, key: &Arc<ServiceKey>, old: &ServicePlan, new: &ServicePlan) {
-        for frontend in old
-            .frontends
-            .keys()
-            .filter(|place| !new.frontends.contains_key(place))
-        {
+        for frontend in old.frontends.keys_without(&new.frontends) {
             withdraw(&mut self.claimants, *frontend, key);
             self.settle_frontend(*frontend);
         }
-        for (frontend, value) in &new.frontends {
+        for (frontend, value) in new.frontends.iter() {
             if old.frontends.get(frontend) != Some(value) {
-                self.claimants
-                    .entry(*frontend)
-                    .or_default()
-                    .insert(key.clone());
+                enrol(&mut self.claimants, *frontend, key);
                 self.settle_frontend(*frontend);
             }
         }
@@ -233,7 +231,7 @@ impl Planner {
         } else {
             self.contested.remove(&key);
         }
-        let claimants = claimants.into_iter().flatten();
+        let claimants = claimants.into_iter().flat_map(FewSet::keys);
         let claims =
             claimants.filter_map(|service| self.services.get(service)?.frontends.get(&key));
         let winner = claims.min_by_key(|frontend| frontend.kind).cloned();
@@ -242,12 +240,10 @@ impl Planner {
     }
 
     fn replace_addresses(&mut self, key: &Arc<ServiceKey>, old: &ServicePlan, new: &ServicePlan) {
-        for address in old.cluster_ips.union(&new.cluster_ips) {
+        let gone = old.cluster_ips.keys_without(&new.cluster_ips);
+        for address in new.cluster_ips.keys().chain(gone) {
             if new.cluster_ips.contains(address) {
-                self.cluster_ip_owners
-                    .entry(*address)
-                    .or_default()
-                    .insert(key.clone());
+                enrol(&mut self.cluster_ip_owners, *address, key);
             } else {
                 withdraw(&mut self.cluster_ip_owners, *address, key);
             }
@@ -263,11 +259,8 @@ impl Planner {
             .keys()
             .chain(new.load_balancer_ips.keys());
         for address in addresses {
-            if new.load_balancer_ips.contains_key(address) {
-                self.load_balancer_ip_owners
-                    .entry(*address)
-                    .or_default()
-                    .insert(key.clone());
+            if new.load_balancer_ips.contains(address) {
+                enrol(&mut self.load_balancer_ip_owners, *address, key);
             } else {
                 withdraw(&mut self.load_balancer_ip_owners, *address, key);
             }
@@ -289,10 +282,7 @@ impl Planner {
             withdraw(&mut self.health_check_owners, port, key);
         }
         if let Some(port) = port(new) {
-            self.health_check_owners
-                .entry(port)
-                .or_default()
-                .insert(key.clone());
+            enrol(&mut self.health_check_owners, port, key);
         }
         for port in [port(old), port(new)].into_iter().flatten() {
             let owner = first(&self.health_check_owners, &port);
@@ -307,7 +297,7 @@ impl Planner {
     }
 
     fn replace_hairpins(&mut self, old: &ServicePlan, new: &ServicePlan) {
-        for hairpin in new.hairpins.difference(&old.hairpins) {
+        for hairpin in new.hairpins.keys_without(&old.hairpins) {
             *self.hairpin_uses.entry(*hairpin).or_default() += 1;
             let added = self.plan.hairpins.insert(*hairpin);
             self.before
@@ -315,7 +305,7 @@ impl Planner {
                 .entry(*hairpin)
                 .or_insert((!added).then_some(()));
         }
-        for hairpin in old.hairpins.difference(&new.hairpins) {
+        for hairpin in old.hairpins.keys_without(&new.hairpins) {
             let Some(uses) = self.hairpin_uses.get_mut(hairpin) else {
                 continue;
             };
@@ -347,11 +337,13 @@ fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<
     }
 }
 
-fn withdraw<K: Ord>(
-    owners: &mut BTreeMap<K, BTreeSet<Arc<ServiceKey>>>,
-    place: K,
-    key: &Arc<ServiceKey>,
-) {
+fn enrol<K: Ord>(owners: &mut Owners<K>, place: K, key: &Arc<ServiceKey>) {
+    let all = owners.entry(place).or_default();
+    all.insert_new(key.clone(), ());
+    all.shrink();
+}
+
+fn withdraw<K: Ord>(owners: &mut Owners<K>, place: K, key: &Arc<ServiceKey>) {
     if let Some(all) = owners.get_mut(&place) {
         all.remove(key);
         if all.is_empty() {
@@ -360,11 +352,8 @@ fn withdraw<K: Ord>(
     }
 }
 
-fn first<K: Ord>(
-    owners: &BTreeMap<K, BTreeSet<Arc<ServiceKey>>>,
-    place: &K,
-) -> Option<Arc<ServiceKey>> {
-    owners.get(place).and_then(|all| all.first()).cloned()
+fn first<K: Ord>(owners: &Owners<K>, place: &K) -> Option<Arc<ServiceKey>> {
+    owners.get(place)?.keys().next().cloned()
 }
 
 fn settle<K: Ord, V: PartialEq>(

@@ -12,6 +12,7 @@ use knarr_api::kinds::service::LOAD_BALANCER_CLASS;
 
 use crate::{
     endpoint::{Endpoint, NOT_PROXIED_LABELS, Place, State, join},
+    few::{FewMap, FewSet},
     frontend::{
         Affinity, AffinityKey, Announced, Answer, Frontend, FrontendKind, Hairpin, HealthCheck,
         Masquerade, Policy,
@@ -28,12 +29,12 @@ const AFFINITY_SECONDS_DEFAULT: u32 = 10_800;
 /// One Service's part of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ServicePlan {
-    pub(crate) frontends: BTreeMap<FrontendKey, Frontend>,
-    pub(crate) cluster_ips: BTreeSet<IpAddr>,
-    pub(crate) hairpins: BTreeSet<Hairpin>,
-    pub(crate) affinities: BTreeMap<AffinityKey, Affinity>,
+    pub(crate) frontends: FewMap<FrontendKey, Frontend>,
+    pub(crate) cluster_ips: FewSet<IpAddr>,
+    pub(crate) hairpins: FewSet<Hairpin>,
+    pub(crate) affinities: FewMap<AffinityKey, Affinity>,
     pub(crate) health_check: Option<(u16, HealthCheck)>,
-    pub(crate) load_balancer_ips: BTreeMap<IpAddr, Announced>,
+    pub(crate) load_balancer_ips: FewMap<IpAddr, Announced>,
     pub(crate) warnings: BTreeSet<Warning>,
 }
 
@@ -82,7 +83,11 @@ pub(crate) fn plan_service<'a>(
     }
     plan.health_check = facts.health_check(&joined);
     plan.load_balancer_ips = facts.announced(&joined);
-    plan.cluster_ips = facts.cluster_ips.into_iter().collect();
+    let cluster_ips = facts.cluster_ips.into_iter();
+    plan.cluster_ips = cluster_ips.map(|address| (address, ())).collect();
+    plan.frontends.shrink();
+    plan.hairpins.shrink();
+    plan.affinities.shrink();
     plan
 }
 
@@ -108,7 +113,7 @@ fn plan_port(
             protocol: port_key.protocol,
             port: number,
         };
-        plan.frontends.entry(key).or_insert(frontend);
+        plan.frontends.insert_new(key, frontend);
     }
     if plan.frontends.len() == before {
         return;
@@ -118,32 +123,27 @@ fn plan_port(
         let mut entries = endpoints.iter();
         entries.any(|end| end.address == **address && own(end))
     };
-    plan.hairpins.extend(
-        chosen
-            .cluster
-            .iter()
-            .filter(may_meet_itself)
-            .chain(chosen.local.iter())
-            .map(|endpoint| Hairpin {
-                endpoint: *endpoint,
-                protocol: port_key.protocol,
-            }),
-    );
+    let met = chosen.cluster.iter().filter(may_meet_itself);
+    for endpoint in met.chain(chosen.local.iter()) {
+        let hairpin = Hairpin {
+            endpoint: *endpoint,
+            protocol: port_key.protocol,
+        };
+        plan.hairpins.insert_new(hairpin, ());
+    }
     if let Some(timeout_seconds) = facts.affinity_seconds {
         let key = AffinityKey {
             service_port: port_key.clone(),
             family,
         };
-        plan.affinities.insert(
-            key,
-            affinity(&plan.frontends, port_key, family, timeout_seconds),
-        );
+        let affinity = affinity(&plan.frontends, port_key, family, timeout_seconds);
+        plan.affinities.insert_new(key, affinity);
     }
 }
 
 /// Collects the sets that the frontends of one service port choose from.
 fn affinity(
-    frontends: &BTreeMap<FrontendKey, Frontend>,
+    frontends: &FewMap<FrontendKey, Frontend>,
     port_key: &Arc<PortKey>,
     family: Family,
     timeout_seconds: u32,
@@ -360,7 +360,7 @@ impl Facts {
         }
     }
 
-    fn announced(&self, joined: &crate::endpoint::Joined) -> BTreeMap<IpAddr, Announced> {
+    fn announced(&self, joined: &crate::endpoint::Joined) -> FewMap<IpAddr, Announced> {
         let ready = joined
             .values()
             .flatten()

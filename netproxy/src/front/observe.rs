@@ -58,7 +58,7 @@ impl Observed {
                 },
                 |_| {},
             ),
-            Event::Slice(event) => self.slices.take(event, read_slice, |_| {}),
+            Event::Slice(event) => self.slices.take(event, shared_slice, |_| {}),
             Event::Node(event) => self.nodes.take(
                 event,
                 |node: Node| Some((node.metadata.name.clone()?, FrontNode::read(&node))),
@@ -107,4 +107,8 @@ impl Observed {
             .map(|(_, slice)| slice.clone())
             .collect()
     }
+}
+
+fn shared_slice(slice: EndpointSlice) -> Option<((ServiceKey, String), Arc<EndpointSlice>)> {
+    read_slice(slice).map(|(key, slice)| (key, Arc::new(slice)))
 }

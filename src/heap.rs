@@ -1,0 +1,39 @@
+//! How the process asks the system for memory. Decides nothing about what is kept there.
+
+use crate::cli::Command;
+
+/// How many heaps the threads of a command share.
+///
+/// The C library gives each thread a heap of its own, and what one thread frees in its heap no other can use: after a list of everything,
+/// parsed on one thread and kept by another, a node agent held twice what it needed. A server's workers allocate with every request and
+/// must not wait for each other.
+pub(crate) fn count(command: &Command, workers: usize) -> usize {
+    match command {
+        Command::Up(_) | Command::Server => workers,
+        Command::Agent(_)
+        | Command::Front(_)
+        | Command::Apply(_)
+        | Command::Get(_)
+        | Command::Delete(_)
+        | Command::Logs(_)
+        | Command::Exec(_)
+        | Command::Explain(_)
+        | Command::Status
+        | Command::Token
+        | Command::Kubeconfig
+        | Command::Down
+        | Command::Echo(_)
+        | Command::PodInit => 1,
+    }
+}
+
+/// Lets all threads share so many heaps, where the C library has more than one.
+pub(crate) fn share(count: usize) {
+    #[cfg(target_env = "gnu")]
+    if let Ok(count) = libc::c_int::try_from(count) {
+        // SAFETY: sets a number that the allocator reads when a thread first allocates.
+        let _taken = unsafe { libc::mallopt(libc::M_ARENA_MAX, count) };
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _only_one = count;
+}
