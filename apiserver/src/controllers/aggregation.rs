@@ -24,15 +24,10 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
     cluster
         .cluster_roles
         .observe(move |_, _| changed.add(Roles));
-    let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
-    tasks.spawn(async move {
-        cluster.wait_synced().await;
-        let reconcile = |_| reconcile(Arc::clone(&cluster));
-        queue.run("aggregation", shutdown.clone(), reconcile).await;
-    });
+    cluster.reconcile("aggregation", queue, reconcile, shutdown, tasks);
 }
 
-async fn reconcile(cluster: Arc<Cluster>) -> Result<Next, Error> {
+async fn reconcile(cluster: Arc<Cluster>, _: Roles) -> Result<Next, Error> {
     for write in plan(&cluster.cluster_roles.all()) {
         match perform(&cluster.client, write).await {
             Err(error) if !error.is_not_found() && !error.is_conflict() => return Err(error),

@@ -1,5 +1,7 @@
 //! The cluster as the controllers see it: one store a kind, shared by all.
 
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{
@@ -39,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::event::{self, Notice, Pending, Recorder};
 use super::follow::{Scope, Source};
+use super::queue::{Next, Queue};
 use super::serviceaccount::ROOT_CA;
 use super::store::{Object, Store};
 use super::terms;
@@ -118,6 +121,27 @@ impl Cluster {
         for notice in notices {
             self.recorder.record(component, object, notice);
         }
+    }
+
+    /// Reconciles what `queue` names, once every store is complete, until `shutdown`.
+    pub(super) fn reconcile<T, R, E>(
+        self: &Arc<Self>,
+        controller: &'static str,
+        queue: Arc<Queue<T>>,
+        reconcile: fn(Arc<Cluster>, T) -> R,
+        shutdown: &CancellationToken,
+        tasks: &mut JoinSet<()>,
+    ) where
+        T: Clone + Debug + Ord + Hash + Send + 'static,
+        R: Future<Output = Result<Next, E>> + Send + 'static,
+        E: Display + 'static,
+    {
+        let (cluster, shutdown) = (Arc::clone(self), shutdown.clone());
+        tasks.spawn(async move {
+            cluster.wait_synced().await;
+            let reconcile = |key| reconcile(Arc::clone(&cluster), key);
+            queue.run(controller, shutdown, reconcile).await;
+        });
     }
 
     /// Returns once every store is complete; a plan made earlier would mistake "not listed yet" for "does not exist".

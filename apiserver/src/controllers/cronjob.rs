@@ -39,12 +39,7 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
             }
         }
     });
-    let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
-    tasks.spawn(async move {
-        cluster.wait_synced().await;
-        let reconcile = |key| reconcile(Arc::clone(&cluster), key);
-        queue.run("cronjob", shutdown.clone(), reconcile).await;
-    });
+    cluster.reconcile("cronjob", queue, reconcile, shutdown, tasks);
 }
 
 async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::claim::{candidates, claim};
 use super::cluster::Cluster;
 use super::history::{self, HASH_LABEL, Naming};
-use super::queue::{Next, Queue};
+use super::queue::Next;
 use super::replicas;
 use super::store::Key;
 use super::write::{Error, perform, perform_all};
@@ -23,19 +23,11 @@ const COMPONENT: &str = "daemonset-controller";
 
 /// Adds the controller's observers and its loop.
 pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
-    let queue = Queue::new();
-    let own = Arc::clone(&queue);
-    cluster.daemon_sets.observe(move |old, new| {
-        if let Some(set) = new.or(old) {
-            own.add(Key::of(set.as_ref()));
-        }
-    });
-    replicas::observe_pods(cluster, &queue, "DaemonSet", |cluster, pod| {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let mut sets = cluster.daemon_sets.in_namespace(namespace);
-        sets.retain(|set| replicas::selects(&set.spec.selector, pod));
-        sets.iter().map(|set| Key::of(set.as_ref())).collect()
-    });
+    let queue = replicas::observe(
+        cluster,
+        |cluster| &cluster.daemon_sets,
+        |set| Some(&set.spec.selector),
+    );
     let (known, everywhere) = (Arc::downgrade(cluster), Arc::clone(&queue));
     cluster.nodes.observe(move |old, new| {
         let shown = |node: Option<&Arc<Node>>| {
@@ -51,12 +43,7 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
             everywhere.add(Key::of(set.as_ref()));
         }
     });
-    let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
-    tasks.spawn(async move {
-        cluster.wait_synced().await;
-        let reconcile = |key| reconcile(Arc::clone(&cluster), key);
-        queue.run("daemonset", shutdown.clone(), reconcile).await;
-    });
+    cluster.reconcile("daemonset", queue, reconcile, shutdown, tasks);
 }
 
 async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {

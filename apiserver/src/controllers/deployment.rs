@@ -35,12 +35,7 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
     });
     observe_sets(cluster, &queue);
     observe_last_pods(cluster, &queue);
-    let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
-    tasks.spawn(async move {
-        cluster.wait_synced().await;
-        let reconcile = |key| reconcile(Arc::clone(&cluster), key);
-        queue.run("deployment", shutdown.clone(), reconcile).await;
-    });
+    cluster.reconcile("deployment", queue, reconcile, shutdown, tasks);
 }
 
 fn observe_sets(cluster: &Arc<Cluster>, queue: &Arc<Queue<Key>>) {

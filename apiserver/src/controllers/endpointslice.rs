@@ -23,6 +23,7 @@ use super::terms;
 use super::write::{Error, Write, perform_all};
 
 pub(super) use endpoint::{hostname, is_ipv6_first, port_number, publishes_not_ready};
+pub(super) use hints::HINT_ANNOTATIONS;
 
 const COMPONENT: &str = "endpoint-slice-controller";
 pub(super) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -46,19 +47,13 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
         let Some(cluster) = known.upgrade().filter(|_| proportion::differ(old, new)) else {
             return;
         };
-        let services = cluster.services.all().into_iter();
-        for service in services.filter(|service| hints::is_proportional(service)) {
+        let term = terms::everywhere(terms::PROPORTIONAL);
+        let services = &cluster.services;
+        for service in services.found_by("", &term, hints::is_proportional) {
             shared.add(Key::of(service.as_ref()));
         }
     });
-    let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
-    tasks.spawn(async move {
-        cluster.wait_synced().await;
-        let reconcile = |key| reconcile(Arc::clone(&cluster), key);
-        queue
-            .run("endpointslice", shutdown.clone(), reconcile)
-            .await;
-    });
+    cluster.reconcile("endpointslice", queue, reconcile, shutdown, tasks);
 }
 
 /// The slices of a Service that the given manager keeps.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::claim::{candidates, claim, controller_of};
 use super::cluster::Cluster;
-use super::queue::{Next, Queue};
+use super::queue::Next;
 use super::replicas::{self, PodWrites};
 use super::store::Key;
 use super::terms;
@@ -30,28 +30,12 @@ const COMPONENT: &str = "job-controller";
 
 /// Adds the controller's observers and its loop.
 pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
-    let queue = Queue::new();
-    let own = Arc::clone(&queue);
-    cluster.jobs.observe(move |old, new| {
-        if let Some(job) = new.or(old) {
-            own.add(Key::of(job.as_ref()));
-        }
-    });
-    replicas::observe_pods(cluster, &queue, "Job", |cluster, pod| {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let mut jobs = cluster.jobs.in_namespace(namespace);
-        jobs.retain(|job| {
-            let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-            selector.is_some_and(|selector| replicas::selects(selector, pod))
-        });
-        jobs.iter().map(|job| Key::of(job.as_ref())).collect()
-    });
-    let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
-    tasks.spawn(async move {
-        cluster.wait_synced().await;
-        let reconcile = |key| reconcile(Arc::clone(&cluster), key);
-        queue.run("job", shutdown.clone(), reconcile).await;
-    });
+    let queue = replicas::observe(
+        cluster,
+        |cluster| &cluster.jobs,
+        |job| job.spec.as_ref()?.selector.as_ref(),
+    );
+    cluster.reconcile("job", queue, reconcile, shutdown, tasks);
 }
 
 async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {

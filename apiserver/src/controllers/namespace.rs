@@ -52,12 +52,7 @@ pub(super) fn spawn(
             emptied.add(Key::new("", item.namespace.clone()));
         }
     });
-    let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
-    tasks.spawn(async move {
-        cluster.wait_synced().await;
-        let reconcile = |key| reconcile(Arc::clone(&cluster), key);
-        queue.run("namespace", shutdown.clone(), reconcile).await;
-    });
+    cluster.reconcile("namespace", queue, reconcile, shutdown, tasks);
 }
 
 fn is_leaving(namespace: &Namespace) -> bool {

@@ -56,12 +56,7 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
             None => {}
         }
     });
-    let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
-    tasks.spawn(async move {
-        cluster.wait_synced().await;
-        let reconcile = |work| reconcile(Arc::clone(&cluster), work);
-        queue.run("podgc", shutdown.clone(), reconcile).await;
-    });
+    cluster.reconcile("podgc", queue, reconcile, shutdown, tasks);
 }
 
 async fn reconcile(cluster: Arc<Cluster>, work: Work) -> Result<Next, Error> {
@@ -121,7 +116,7 @@ mod tests {
     #[test]
     fn only_garbage_is_removed() {
         let gone = Some("2026-06-01T12:00:00Z");
-        let pods = vec![
+        let pods = [
             pod("old", "a", "Succeeded", 1, None),
             pod("older", "b", "Failed", 0, None),
             pod("new", "b", "Succeeded", 2, None),

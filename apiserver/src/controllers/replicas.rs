@@ -11,39 +11,49 @@ use super::cluster::Cluster;
 use super::event::Notice;
 use super::queue::Queue;
 use super::selector;
-use super::store::{Key, Object};
+use super::store::{Key, Object, Store};
 use super::write::{Error, Write, perform};
 
-/// Says whether a pod that nobody controls could be adopted by a controller with this selector.
-pub(super) fn selects(selector: &LabelSelector, pod: &Pod) -> bool {
-    !selector::is_empty(selector) && selector::matches(selector, pod.metadata.labels.as_ref())
-}
-
-/// Queues the controller of `kind` of every changed pod, and for a pod without one, those that `adopters` names.
-pub(super) fn observe_pods(
+/// A queue that is told of an object of `S` when it changes, when one of its pods does, and of a pod that it could adopt.
+pub(super) fn observe<S: Object>(
     cluster: &Arc<Cluster>,
-    queue: &Arc<Queue<Key>>,
-    kind: &'static str,
-    adopters: fn(&Cluster, &Pod) -> Vec<Key>,
-) {
-    let (known, queue) = (Arc::downgrade(cluster), Arc::clone(queue));
+    store: fn(&Cluster) -> &Store<S>,
+    selector: fn(&S) -> Option<&LabelSelector>,
+) -> Arc<Queue<Key>> {
+    let queue = Queue::new();
+    let own = Arc::clone(&queue);
+    store(cluster).observe(move |old, new| {
+        if let Some(set) = new.or(old) {
+            own.add(Key::of(set.as_ref()));
+        }
+    });
+    let (known, by_pod) = (Arc::downgrade(cluster), Arc::clone(&queue));
     cluster.pods.observe(move |old, new| {
         let mut owned = false;
         for pod in [old, new].into_iter().flatten() {
             if let Some(owner) = controller_of(&pod.metadata) {
                 owned = true;
-                if owner.kind == kind {
+                if owner.kind == S::kind(&()) {
                     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-                    queue.add(Key::new(namespace, owner.name.clone()));
+                    by_pod.add(Key::new(namespace, owner.name.clone()));
                 }
             }
         }
         if let (false, Some(pod), Some(cluster)) = (owned, new, known.upgrade()) {
-            adopters(&cluster, pod)
-                .into_iter()
-                .for_each(|key| queue.add(key));
+            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+            let sets = store(&cluster).in_namespace(namespace);
+            let adopts = |set: &&Arc<S>| selector(set).is_some_and(|labels| adopts(labels, pod));
+            sets.iter()
+                .filter(adopts)
+                .for_each(|set| by_pod.add(Key::of(set.as_ref())));
         }
     });
+    queue
+}
+
+/// Says whether a pod that nobody controls could be adopted by a controller with this selector.
+fn adopts(selector: &LabelSelector, pod: &Pod) -> bool {
+    !selector::is_empty(selector) && selector::matches(selector, pod.metadata.labels.as_ref())
 }
 
 /// The pod writes of one plan.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::claim::{candidates, controlled_by, controller_of};
 use super::cluster::Cluster;
-use super::queue::{Next, Queue};
+use super::queue::Next;
 use super::replicas;
 use super::store::Key;
 use super::terms;
@@ -23,25 +23,12 @@ const COMPONENT: &str = "replicaset-controller";
 
 /// Adds the controller's observers and its loop.
 pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
-    let queue = Queue::new();
-    let own = Arc::clone(&queue);
-    cluster.replica_sets.observe(move |old, new| {
-        if let Some(set) = new.or(old) {
-            own.add(Key::of(set.as_ref()));
-        }
-    });
-    replicas::observe_pods(cluster, &queue, "ReplicaSet", |cluster, pod| {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let mut sets = cluster.replica_sets.in_namespace(namespace);
-        sets.retain(|set| replicas::selects(&set.spec.selector, pod));
-        sets.iter().map(|set| Key::of(set.as_ref())).collect()
-    });
-    let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
-    tasks.spawn(async move {
-        cluster.wait_synced().await;
-        let reconcile = |key| reconcile(Arc::clone(&cluster), key);
-        queue.run("replicaset", shutdown.clone(), reconcile).await;
-    });
+    let queue = replicas::observe(
+        cluster,
+        |cluster| &cluster.replica_sets,
+        |set| Some(&set.spec.selector),
+    );
+    cluster.reconcile("replicaset", queue, reconcile, shutdown, tasks);
 }
 
 async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {

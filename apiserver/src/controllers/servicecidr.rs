@@ -43,12 +43,7 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
             leaving(&cluster).for_each(|key| freed.add(key));
         }
     });
-    let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
-    tasks.spawn(async move {
-        cluster.wait_synced().await;
-        let reconcile = |key| reconcile(Arc::clone(&cluster), key);
-        queue.run("servicecidr", shutdown.clone(), reconcile).await;
-    });
+    cluster.reconcile("servicecidr", queue, reconcile, shutdown, tasks);
 }
 
 /// The ranges that wait for their addresses to be given back.
@@ -66,9 +61,11 @@ async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {
         let ranges = cluster.service_cidrs.all();
         // There are as many addresses as Services, and only a range that leaves has a question about them.
         let leaves = range.metadata.deletion_timestamp.is_some();
-        let addresses = leaves
-            .then(|| cluster.ip_addresses.all())
-            .unwrap_or_default();
+        let addresses = if leaves {
+            cluster.ip_addresses.all()
+        } else {
+            Vec::new()
+        };
         plan(&range, &ranges, &addresses, Timestamp::now())
     };
     let write = match step {

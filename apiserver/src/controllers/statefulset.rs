@@ -16,7 +16,7 @@ use super::claim::{candidates, claim};
 use super::cluster::Cluster;
 use super::event::Notice;
 use super::history::{self, Naming};
-use super::queue::{Next, Queue};
+use super::queue::Next;
 use super::replicas;
 use super::store::Key;
 use super::write::{Error, Write, perform, perform_all};
@@ -26,25 +26,12 @@ const REVISION_HASH_LABEL: &str = "controller.kubernetes.io/hash";
 
 /// Adds the controller's observers and its loop.
 pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
-    let queue = Queue::new();
-    let own = Arc::clone(&queue);
-    cluster.stateful_sets.observe(move |old, new| {
-        if let Some(set) = new.or(old) {
-            own.add(Key::of(set.as_ref()));
-        }
-    });
-    replicas::observe_pods(cluster, &queue, "StatefulSet", |cluster, pod| {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let mut sets = cluster.stateful_sets.in_namespace(namespace);
-        sets.retain(|set| replicas::selects(&set.spec.selector, pod));
-        sets.iter().map(|set| Key::of(set.as_ref())).collect()
-    });
-    let (cluster, shutdown) = (Arc::clone(cluster), shutdown.clone());
-    tasks.spawn(async move {
-        cluster.wait_synced().await;
-        let reconcile = |key| reconcile(Arc::clone(&cluster), key);
-        queue.run("statefulset", shutdown.clone(), reconcile).await;
-    });
+    let queue = replicas::observe(
+        cluster,
+        |cluster| &cluster.stateful_sets,
+        |set| Some(&set.spec.selector),
+    );
+    cluster.reconcile("statefulset", queue, reconcile, shutdown, tasks);
 }
 
 async fn reconcile(cluster: Arc<Cluster>, key: Key) -> Result<Next, Error> {

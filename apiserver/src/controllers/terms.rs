@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::Deserialize;
 
-use super::endpointslice::SERVICE_NAME_LABEL;
+use super::endpointslice::{HINT_ANNOTATIONS, SERVICE_NAME_LABEL};
 use super::loadbalancer;
 use super::store::Term;
 use crate::storage::Stored;
@@ -18,6 +18,9 @@ pub(super) const UNPLACED: &str = "unplaced";
 pub(super) const WAITING: &str = "waiting";
 /// A Service that wants an address of the load-balancer pool, or may have one.
 pub(super) const BALANCED: &str = "balanced";
+
+/// A Service with an annotation about hints.
+pub(super) const PROPORTIONAL: &str = "proportional";
 
 /// Objects that carry a label, and Services that select by one.
 pub(super) fn label(key: &str, value: &str) -> Term {
@@ -54,6 +57,7 @@ struct Metadata {
     owner_references: Option<Vec<OwnerReference>>,
     deletion_timestamp: Option<String>,
     finalizers: Option<Vec<String>>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -133,7 +137,7 @@ pub(super) fn of_owned(stored: &Stored) -> Vec<Term> {
     labels(stored).chain(metadata.controller()).collect()
 }
 
-/// By one label that every pod it selects has, and by whether addresses of the pool concern it.
+/// By one label that every pod it selects has, and by whether addresses of the pool or the zones of nodes concern it.
 pub(super) fn of_service(stored: &Stored) -> Vec<Term> {
     let Selecting { metadata, spec } = read(stored);
     let type_ = spec.type_.as_deref();
@@ -143,8 +147,12 @@ pub(super) fn of_service(stored: &Stored) -> Vec<Term> {
     let mut finalizers = metadata.finalizers.iter().flatten();
     let balanced = type_ == Some("LoadBalancer")
         || finalizers.any(|finalizer| finalizer == loadbalancer::FINALIZER);
-    let balanced = balanced.then(|| everywhere(BALANCED));
-    selected.into_iter().chain(balanced).collect()
+    let annotations = metadata.annotations.iter().flatten();
+    let mut annotations = annotations.map(|(key, _)| key.as_str());
+    let proportional = annotations.any(|key| HINT_ANNOTATIONS.contains(&key));
+    let states = [(balanced, BALANCED), (proportional, PROPORTIONAL)].into_iter();
+    let states = states.filter_map(|(holds, word)| holds.then(|| everywhere(word)));
+    selected.into_iter().chain(states).collect()
 }
 
 /// By the name of its Service.
@@ -219,6 +227,11 @@ mod tests {
             of_service,
             json!({"metadata": {"finalizers": [loadbalancer::FINALIZER]}, "spec": {"type": "ClusterIP"}}),
             &[everywhere(BALANCED)],
+        );
+        check(
+            of_service,
+            json!({"metadata": {"annotations": {HINT_ANNOTATIONS[0]: "Auto"}}, "spec": {}}),
+            &[everywhere(PROPORTIONAL)],
         );
     }
 }

@@ -30,6 +30,9 @@ impl Distribution {
     }
 }
 
+/// The annotations that [`is_proportional`] reads.
+pub(in crate::controllers) const HINT_ANNOTATIONS: [&str; 2] = [HINTS, MODE];
+
 /// Says whether an annotation asks for hints in proportion to the zones, which no `trafficDistribution` overrules.
 pub(super) fn is_proportional(service: &Service) -> bool {
     let annotations = service.metadata.annotations.as_ref();
