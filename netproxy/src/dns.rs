@@ -3,7 +3,9 @@
 //! What a name means is decided in `knarr_netproxy_plan::dns`; here are messages, sockets and the cache of other people's answers.
 
 mod cache;
+mod datagrams;
 mod forward;
+mod kept;
 mod message;
 pub(crate) mod resident;
 mod resolv_conf;

@@ -268,9 +268,8 @@ impl Store {
     /// Brings a zone to what the API says.
     pub(crate) fn teach(&mut self, zone: &mut Zone) {
         let domain = self.setting("cluster-domain").unwrap_or("cluster.local");
-        let empty = Zone::new(domain);
-        if zone.domain() != empty.domain() {
-            *zone = empty;
+        if zone.domain() != Zone::new(domain).domain() {
+            zone.rename(domain);
             self.renamed.extend(self.services.now.keys().cloned());
         }
         for key in mem::take(&mut self.renamed) {

@@ -26,6 +26,7 @@ pub struct Zone {
     namespaces: BTreeSet<String>,
     /// What each address is called, for PTR; several Services may lead to one endpoint.
     addresses: BTreeMap<IpAddr, BTreeSet<String>>,
+    revision: u64,
 }
 
 /// The record types that the zone holds; all others have no data.
@@ -101,11 +102,26 @@ impl Zone {
         &self.domain
     }
 
+    /// Another number whenever an answer may differ.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Forgets everything, and answers for another domain.
+    pub fn rename(&mut self, domain: &str) {
+        *self = Zone {
+            revision: self.revision + 1,
+            ..Zone::new(domain)
+        };
+    }
+
     /// Adds or replaces a Service.
     pub fn set_service(&mut self, service: &Service) {
         let Some(key) = key_of(&service.metadata.namespace, &service.metadata.name) else {
             return;
         };
+        self.revision += 1;
         self.forget_addresses(&key);
         self.services
             .insert(key.clone(), ServiceRecords::of(service));
@@ -114,6 +130,7 @@ impl Zone {
 
     /// Removes a Service; its slices go with their own events.
     pub fn remove_service(&mut self, key: &ServiceKey) {
+        self.revision += 1;
         self.forget_addresses(key);
         self.services.remove(key);
     }
@@ -123,6 +140,7 @@ impl Zone {
         let Some((service, name)) = owner_of(slice) else {
             return;
         };
+        self.revision += 1;
         self.forget_addresses(&service);
         self.slices
             .entry(service.clone())
@@ -136,6 +154,7 @@ impl Zone {
         let Some((service, name)) = owner_of(slice) else {
             return;
         };
+        self.revision += 1;
         self.forget_addresses(&service);
         if let Some(slices) = self.slices.get_mut(&service) {
             slices.remove(&name);
@@ -153,29 +172,37 @@ impl Zone {
         service: Option<&Service>,
         slices: impl Iterator<Item = &'a EndpointSlice>,
     ) {
-        self.remove_service(key);
-        self.slices.remove(key);
-        if let Some(service) = service {
-            self.set_service(service);
-        }
-        // A Service with cluster IPs is answered with those: its endpoints have no names.
-        if matches!(self.services.get(key), Some(ServiceRecords::Virtual { .. })) {
+        let records = service.map(ServiceRecords::of);
+        let own: BTreeMap<String, SliceRecords> = match records {
+            // A Service with cluster IPs is answered with those: its endpoints have no names.
+            Some(ServiceRecords::Virtual { .. }) => BTreeMap::new(),
+            Some(ServiceRecords::Headless | ServiceRecords::Alias { .. }) | None => slices
+                .filter_map(|slice| Some((slice.metadata.name.clone()?, SliceRecords::of(slice))))
+                .collect(),
+        };
+        let own = Some(own).filter(|own| !own.is_empty());
+        if records.as_ref() == self.services.get(key) && own.as_ref() == self.slices.get(key) {
             return;
         }
+        self.revision += 1;
         self.forget_addresses(key);
-        for slice in slices {
-            let Some(name) = slice.metadata.name.clone() else {
-                continue;
-            };
-            let own = self.slices.entry(key.clone()).or_default();
-            own.insert(name, SliceRecords::of(slice));
-        }
+        match records {
+            Some(records) => self.services.insert(key.clone(), records),
+            None => self.services.remove(key),
+        };
+        match own {
+            Some(own) => self.slices.insert(key.clone(), own),
+            None => self.slices.remove(key),
+        };
         self.learn_addresses(key);
     }
 
     /// Names the namespaces that exist, so that the others do not.
     pub fn set_namespaces(&mut self, namespaces: BTreeSet<String>) {
-        self.namespaces = namespaces;
+        if namespaces != self.namespaces {
+            self.revision += 1;
+            self.namespaces = namespaces;
+        }
     }
 
     fn learn_addresses(&mut self, key: &ServiceKey) {

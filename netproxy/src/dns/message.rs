@@ -16,7 +16,7 @@ const TTL_SECONDS: u32 = 5;
 /// What a client without EDNS can take (RFC 1035).
 const UDP_BYTES_PLAIN: u16 = 512;
 /// What fits every path without fragments (DNS flag day 2020).
-const UDP_BYTES_MAX: u16 = 1232;
+pub(super) const UDP_BYTES_MAX: u16 = 1232;
 /// An alias of an alias of an alias… ends somewhere.
 const ALIAS_DEPTH_MAX: usize = 8;
 const SRV_PRIORITY: u16 = 0;

@@ -1,12 +1,13 @@
 //! The sockets of cluster DNS: UDP and TCP on the cluster's DNS addresses.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::AsRawFd,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -14,10 +15,12 @@ use hickory_proto::{
     op::{Message, ResponseCode},
     rr::Name,
 };
-use nix::sys::socket::{setsockopt, sockopt};
+use knarr_netproxy_plan::dns::Zone;
+use nix::sys::socket::{self, Shutdown, setsockopt, sockopt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
+    net::{TcpListener, TcpSocket, TcpStream},
+    runtime::Handle,
     sync::Semaphore,
     task::JoinSet,
 };
@@ -25,11 +28,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Forwarder, SharedZone,
+    datagrams::{Batch, Client, Turn},
+    kept::{Kept, Plain},
     message::{Outcome, encode_udp, refusal, respond},
 };
 
 const DNS_PORT: u16 = 53;
-const DATAGRAM_BYTES_MAX: usize = 4096;
+const RECEIVE_BUFFER_BYTES: usize = 1 << 20;
 /// Questions under way at once; more wait their turn, so that a flood costs bounded memory.
 const QUESTION_COUNT_MAX: usize = 512;
 /// How long a TCP client may be silent (RFC 7766 section 6.2.3).
@@ -50,7 +55,7 @@ pub struct Listeners {
 }
 
 struct Listener {
-    udp: Arc<UdpSocket>,
+    udp: UdpSocket,
     tcp: TcpListener,
     places: (SocketAddr, SocketAddr),
 }
@@ -83,8 +88,7 @@ pub fn listen(addresses: &[IpAddr]) -> Result<Listeners, Error> {
 }
 
 fn bind(address: SocketAddr) -> std::io::Result<Listener> {
-    let udp = std::net::UdpSocket::from(bound_udp(address)?);
-    udp.set_nonblocking(true)?;
+    let udp = UdpSocket::from(bound_udp(address)?);
     let tcp = if address.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
@@ -93,10 +97,10 @@ fn bind(address: SocketAddr) -> std::io::Result<Listener> {
     tcp.set_reuseaddr(true)?;
     setsockopt(&tcp, sockopt::IpFreebind, &true)?;
     tcp.bind(address)?;
-    let (udp, tcp) = (UdpSocket::from_std(udp)?, tcp.listen(1024)?);
+    let tcp = tcp.listen(1024)?;
     Ok(Listener {
         places: (udp.local_addr()?, tcp.local_addr()?),
-        udp: Arc::new(udp),
+        udp,
         tcp,
     })
 }
@@ -110,6 +114,9 @@ fn bound_udp(address: SocketAddr) -> std::io::Result<std::os::fd::OwnedFd> {
     };
     let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&socket, sockopt::IpFreebind, &true)?;
+    // Bursts wait rather than get lost; no memory is taken until they come.
+    let _refused_in_user_namespaces =
+        setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES);
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     Ok(socket)
 }
@@ -131,48 +138,102 @@ impl Listeners {
         });
         let mut loops = JoinSet::new();
         for Listener { udp, tcp, .. } in self.sockets {
-            loops.spawn(serve_udp(server.clone(), udp, shutdown.clone()));
+            serve_on_a_thread(&server, Arc::new(udp), &shutdown);
             loops.spawn(serve_tcp(server.clone(), tcp, shutdown.clone()));
         }
         while loops.join_next().await.is_some() {}
     }
 }
 
-async fn serve_udp(server: Arc<Server>, socket: Arc<UdpSocket>, shutdown: CancellationToken) {
-    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
-    loop {
-        let (length, client) = tokio::select! {
-            received = socket.recv_from(&mut buffer) => match received {
-                Ok(received) => received,
-                // ICMP errors of earlier answers arrive here too.
-                Err(_) => continue,
-            },
-            () = shutdown.cancelled() => return,
-        };
-        let Ok(request) = Message::from_vec(&buffer[..length]) else {
-            continue;
-        };
-        let outcome = server.decide(&request);
-        if let Outcome::Reply(reply) = outcome {
-            send(&socket, client, &request, &reply).await;
-            continue;
-        }
-        let Ok(place) = server.room.clone().acquire_owned().await else {
-            return;
-        };
-        let (server, socket) = (server.clone(), socket.clone());
-        tokio::spawn(async move {
-            let reply = server.finish(&request, outcome).await;
-            send(&socket, client, &request, &reply).await;
-            drop(place);
-        });
+/// The thread ends with `shutdown`.
+fn serve_on_a_thread(server: &Arc<Server>, udp: Arc<UdpSocket>, shutdown: &CancellationToken) {
+    let runtime = Handle::current();
+    let (waker, cancelled) = (udp.clone(), shutdown.clone());
+    runtime.spawn(async move {
+        cancelled.cancelled().await;
+        // Nothing is connected, which is an error, but whoever waits for a datagram wakes up.
+        let _always_not_connected = socket::shutdown(waker.as_raw_fd(), Shutdown::Read);
+    });
+    let (server, shutdown) = (server.clone(), shutdown.clone());
+    let thread = thread::Builder::new().name("dns".to_owned());
+    let spawned = thread.spawn(move || serve_udp(&server, &udp, &runtime, &shutdown));
+    if let Err(error) = spawned {
+        tracing::warn!("no cluster DNS over UDP: {error}");
     }
 }
 
-async fn send(socket: &UdpSocket, client: SocketAddr, request: &Message, reply: &Message) {
-    if let Some(bytes) = encode_udp(request, reply) {
-        let _a_client_that_left_needs_no_answer = socket.send_to(&bytes, client).await;
+/// Answers on a thread of its own, which waits in the kernel: one system call takes all questions that are there, one
+/// sends all replies.
+fn serve_udp(
+    server: &Arc<Server>,
+    socket: &Arc<UdpSocket>,
+    runtime: &Handle,
+    shutdown: &CancellationToken,
+) {
+    let (mut batch, mut kept) = (Batch::new(), Kept::default());
+    let mut turn = 0;
+    loop {
+        // ICMP errors of earlier answers arrive here too.
+        let received = batch.receive(socket);
+        if shutdown.is_cancelled() {
+            return;
+        }
+        if received.is_err() {
+            continue;
+        }
+        let mut slow = Vec::new();
+        {
+            let zone = server.zone.read().unwrap_or_else(PoisonError::into_inner);
+            kept.follow(&zone);
+            for place in batch.turns() {
+                turn += 1;
+                slow.extend(answer(&zone, &mut kept, turn, place));
+            }
+        }
+        batch.send(socket);
+        for (client, request, outcome) in slow {
+            let room = server.room.clone();
+            let place = runtime.block_on(shutdown.run_until_cancelled(room.acquire_owned()));
+            let Some(Ok(place)) = place else { return };
+            let (server, socket) = (server.clone(), socket.clone());
+            runtime.spawn(async move {
+                let reply = server.finish(&request, outcome).await;
+                if let Some(bytes) = encode_udp(&request, &reply) {
+                    client.send(&socket, &bytes);
+                }
+                drop(place);
+            });
+        }
     }
+}
+
+/// Answers from the zone at once; what needs others is given back.
+fn answer(
+    zone: &Zone,
+    kept: &mut Kept,
+    turn: usize,
+    place: Turn<'_>,
+) -> Option<(Client, Message, Outcome)> {
+    let plain = Plain::read(place.question);
+    if let Some(length) = plain
+        .as_ref()
+        .and_then(|plain| kept.reply(plain, turn, place.reply))
+    {
+        place.send(length);
+        return None;
+    }
+    let request = Message::from_vec(place.question).ok()?;
+    let reply = match respond(zone, &request, turn) {
+        Outcome::Reply(reply) => reply,
+        outcome => return Some((place.client, request, outcome)),
+    };
+    if let Some(plain) = &plain {
+        kept.keep(plain, zone);
+    }
+    let bytes = encode_udp(&request, &reply)?;
+    place.reply.get_mut(..bytes.len())?.copy_from_slice(&bytes);
+    place.send(bytes.len());
+    None
 }
 
 async fn serve_tcp(server: Arc<Server>, listener: TcpListener, shutdown: CancellationToken) {

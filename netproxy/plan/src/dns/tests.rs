@@ -192,3 +192,43 @@ fn srv_answers_carry_the_addresses_of_their_targets() {
     );
     assert_eq!(additional.first(), Some(&first));
 }
+
+#[test]
+fn the_revision_tells_when_an_answer_may_differ() {
+    let mut zone = zone();
+    let web = |ip: &str| {
+        from(
+            json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"clusterIPs": [ip]}}),
+        )
+    };
+    let mut slice = from::<EndpointSlice>(slice());
+    let (first, other): (Service, Service) = (web("10.0.128.7"), web("10.0.128.8"));
+    let key = ServiceKey::new("shop", "web");
+    zone.replace(&key, Some(&first), std::iter::once(&slice));
+    let mut revision = zone.revision();
+    let mut differs = |zone: &Zone| {
+        let before = std::mem::replace(&mut revision, zone.revision());
+        before != zone.revision()
+    };
+    zone.replace(&key, Some(&first), std::iter::empty());
+    assert!(!differs(&zone), "nobody sees endpoints behind a cluster IP");
+    zone.replace(&key, Some(&other), std::iter::empty());
+    assert!(differs(&zone));
+    let key = ServiceKey::new("shop", "db");
+    let headless: Service = from(
+        json!({"metadata": {"name": "db", "namespace": "shop"}, "spec": {"clusterIPs": ["None"]}}),
+    );
+    zone.replace(&key, Some(&headless), std::iter::once(&slice));
+    assert!(!differs(&zone), "it was there before");
+    slice.endpoints = slice.endpoints.map(|all| all[..1].to_vec());
+    zone.replace(&key, Some(&headless), std::iter::once(&slice));
+    assert!(differs(&zone));
+    zone.set_namespaces(["default", "shop", "empty"].map(str::to_owned).into());
+    assert!(!differs(&zone));
+    zone.set_namespaces(BTreeSet::new());
+    assert!(differs(&zone));
+    zone.replace(&key, None, std::iter::empty());
+    assert!(differs(&zone));
+    zone.rename("cluster.test");
+    assert!(differs(&zone));
+}
