@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::plan::{self, Memory, Phase, SandboxState, Snapshot};
 use super::report::Report;
 use super::sandbox::Record;
+use super::sources::{self, Sources};
 use super::status::{self, Surroundings};
 use super::{Identity, link, probe};
 use crate::events::Severity;
@@ -72,6 +73,9 @@ pub(crate) struct Probed {
     pub(crate) complaint: Option<String>,
 }
 
+/// What the first container needs of the API, fetched while the sandbox is made.
+type EarlySources = JoinHandle<Result<Sources, sources::Error>>;
+
 /// The way to tell a pod's worker something.
 pub(crate) type Mailbox = mpsc::UnboundedSender<Message>;
 
@@ -87,6 +91,7 @@ struct Worker {
     memory: BTreeMap<String, Memory>,
     init: Option<link::Writer>,
     probes: BTreeMap<(String, probe::Kind), AbortHandle>,
+    early_sources: Option<EarlySources>,
     report: Report,
     mailbox: Mailbox,
     /// A sandbox that could not be made is tried again at this time.
@@ -100,10 +105,7 @@ struct Worker {
 }
 
 /// Starts a pod's worker. It ends once the pod is gone from the node and from the API.
-pub(crate) fn start(
-    host: Arc<Host>,
-    pod: Arc<Pod>,
-) -> Option<(Mailbox, tokio::task::JoinHandle<()>)> {
+pub(crate) fn start(host: Arc<Host>, pod: Arc<Pod>) -> Option<(Mailbox, JoinHandle<()>)> {
     let identity = Identity::of(&pod)?;
     let spec = pod.spec.clone()?;
     let (mailbox, inbox) = mpsc::unbounded_channel();
@@ -153,6 +155,7 @@ impl Worker {
             memory,
             init: None,
             probes: BTreeMap::new(),
+            early_sources: None,
             report,
             mailbox,
             sandbox_retry_at_ns: 0,

@@ -7,7 +7,7 @@ use knarr_client::Api;
 use kube::api::{DeleteParams, Preconditions};
 
 use super::rotation::First;
-use super::{Message, Refused, Worker, collect_later, follow_init, now_ns};
+use super::{EarlySources, Message, Refused, Worker, collect_later, follow_init, now_ns};
 use crate::events::{Happening, Severity};
 use crate::host::Host;
 use crate::pod::config::{self, Setting};
@@ -121,6 +121,10 @@ impl Worker {
             self.host.want_link(&self.identity.uid, link);
         }
         let (host, identity, spec) = (self.host.clone(), self.identity.clone(), self.spec.clone());
+        self.early_sources = Some(tokio::spawn({
+            let (host, identity, spec) = (host.clone(), identity.clone(), spec.clone());
+            async move { sources::fetch(&host.client, &identity, &spec).await }
+        }));
         let (record, pod_ips, mailbox) = (self.record.clone(), self.pod_ips(), self.tell());
         tokio::task::spawn_blocking(move || {
             let order = Order {
@@ -179,11 +183,11 @@ impl Worker {
             return;
         };
         self.memory.entry(name.clone()).or_default().starting = Some(attempt);
-        let preparation = self.preparation();
+        let (preparation, early) = (self.preparation(), self.early_sources.take());
         self.keep_volumes(First::Later);
         let mailbox = self.tell();
         tokio::spawn(async move {
-            let result = Box::new(preparation.run(&container, attempt).await);
+            let result = Box::new(preparation.run(&container, attempt, early).await);
             let _ = mailbox.send(Message::Prepared {
                 container: name,
                 attempt,
@@ -284,6 +288,7 @@ impl Preparation {
         self,
         container: &Container,
         attempt: u32,
+        early: Option<EarlySources>,
     ) -> Result<protocol::Container, Refused> {
         let Some(spec) = self.pod.spec.clone() else {
             return Err(Refused {
@@ -291,15 +296,13 @@ impl Preparation {
                 message: String::new(),
             });
         };
-        let sources = sources::fetch(&self.host.client, &self.identity, &spec)
-            .await
-            .map_err(|error| {
-                let message = format!("{:#}", anyhow::Error::from(error));
-                Refused {
-                    reason: "CreateContainerConfigError",
-                    message,
-                }
-            })?;
+        let sources = self.fetch(&spec, early).await.map_err(|error| {
+            let message = format!("{:#}", anyhow::Error::from(error));
+            Refused {
+                reason: "CreateContainerConfigError",
+                message,
+            }
+        })?;
         let container = container.clone();
         let work = move || self.configure(&spec, &container, attempt, &sources);
         match tokio::task::spawn_blocking(work).await {
@@ -309,6 +312,20 @@ impl Preparation {
                 message: error.to_string(),
             }),
         }
+    }
+
+    /// What was not there early may be there by now.
+    async fn fetch(
+        &self,
+        spec: &PodSpec,
+        early: Option<EarlySources>,
+    ) -> Result<sources::Sources, sources::Error> {
+        if let Some(early) = early
+            && let Ok(Ok(sources)) = early.await
+        {
+            return Ok(sources);
+        }
+        sources::fetch(&self.host.client, &self.identity, spec).await
     }
 
     fn configure(
