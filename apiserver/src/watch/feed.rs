@@ -35,7 +35,7 @@ pub(super) struct Feed {
 enum Source {
     Live(storage::Watch),
     /// There is nothing to tell but this.
-    Refused(Status),
+    Refused(Box<Status>),
     Ended,
 }
 
@@ -92,7 +92,7 @@ impl Feed {
     }
 
     pub(super) fn refuse(&mut self, status: Status) {
-        self.source = Source::Refused(status);
+        self.source = Source::Refused(Box::new(status));
     }
 
     /// The next lines, as soon as there are any; `None` at the end.

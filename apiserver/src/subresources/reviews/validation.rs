@@ -147,7 +147,7 @@ mod tests {
         check(
             "SelfSubjectAccessReview",
             json!({"spec": {}}),
-            "spec.resourceAttributes: Invalid value: \"null\": \
+            "spec.resourceAttributes: Invalid value: null: \
              exactly one of nonResourceAttributes or resourceAttributes must be specified",
         );
         check(
