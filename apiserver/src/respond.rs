@@ -1,5 +1,7 @@
 //! Turns outcomes into HTTP answers: encodings, warnings, headers. Decides nothing about objects.
 
+mod warnings;
+
 use axum::{body::Body, response::Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
@@ -75,7 +77,7 @@ pub(crate) fn render(
         },
         Err(status) => failure(&status),
     };
-    for warning in warnings {
+    for warning in warnings::fitting(warnings) {
         if let Ok(value) = HeaderValue::from_bytes(warning_text(warning).as_bytes()) {
             response.headers_mut().append(header::WARNING, value);
         }

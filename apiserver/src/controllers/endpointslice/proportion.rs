@@ -70,8 +70,7 @@ fn carries_load(node: &Node) -> bool {
         .into_iter()
         .flatten()
         .find(|c| c.type_ == "Ready");
-    !EXCLUDED_LABELS.iter().any(|label| is_excluded(label))
-        && ready.is_some_and(|ready| ready.status == "True")
+    !EXCLUDED_LABELS.iter().any(is_excluded) && ready.is_some_and(|ready| ready.status == "True")
 }
 
 /// Allocatable CPU in thousandths; none where it is nothing.
