@@ -155,6 +155,10 @@ fn a_wall_in_the_way_is_named_in_an_event_on_the_node() {
             Err((events, world.logs()))
         }
     });
+    let status = world.nodes[0].try_knarr(&["status"]);
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    let line = status.lines().find(|line| line.starts_with("firewall"));
+    assert!(line.is_some_and(|line| line.contains(told)), "{status}");
     for rule in LET_PODS_THROUGH {
         world.nodes[0].netns.sh(rule);
     }

@@ -12,6 +12,7 @@ mod events;
 pub mod explain;
 pub mod front;
 mod health;
+mod legacy;
 mod localhost;
 mod metrics;
 mod netlink;
@@ -40,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 pub use knarr_netproxy_plan::NodePortAddresses;
 pub use netlink::SocketError;
 pub use state::Published;
+pub use walls::{Wall, walls};
 
 /// What a proxy is told when it starts; all else it learns from the API.
 #[derive(Clone, Debug)]

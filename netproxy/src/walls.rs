@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     events::{Happening, Recorder, Regarding},
+    legacy,
     nftables::{
         Error,
         wire::{Fate, ForeignChain, Point, Socket, foreign_chains},
@@ -45,35 +46,70 @@ pub(crate) async fn run(changed: Arc<Notify>, recorder: Recorder, shutdown: Canc
     }
 }
 
+/// Every base chain of others, and why those of iptables-legacy are not among them, if they are not.
+pub(crate) fn chains_of_others(
+    socket: &mut Socket,
+) -> Result<(Vec<ForeignChain>, Option<legacy::Error>), Error> {
+    let mut chains = foreign_chains(socket)?;
+    match legacy::chains() {
+        Ok(others) => {
+            chains.extend(others);
+            Ok((chains, None))
+        }
+        Err(error) => Ok((chains, Some(error))),
+    }
+}
+
+/// A chain of somebody else's that drops what passes through this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wall {
+    /// Which, and what it does.
+    pub text: String,
+    /// Whether a rule of its own may let packets through.
+    pub has_gate: bool,
+}
+
+/// What stops packets on their way through this machine.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn walls() -> Result<Vec<Wall>, crate::Error> {
+    let (chains, _) = chains_of_others(&mut Socket::open()?)?;
+    Ok(chains.iter().filter_map(wall).collect())
+}
+
 fn look() -> Result<BTreeSet<Happening>, Error> {
-    let chains = foreign_chains(&mut Socket::open()?)?;
+    let (chains, unread) = chains_of_others(&mut Socket::open()?)?;
+    if let Some(error) = unread {
+        tracing::debug!("tables of iptables-legacy: {error:?}");
+    }
     Ok(chains.iter().filter_map(happening).collect())
 }
 
 /// Nothing for a chain that lets packets pass through this node.
-fn happening(chain: &ForeignChain) -> Option<Happening> {
-    let drops = match (chain.point, chain.fate()) {
-        (Point::Forward, Fate::Drops) => "drops all that passes through this node",
-        (Point::Forward, Fate::DropsTheRest) => {
-            "drops what passes through this node unless one of its rules lets it"
-        }
+fn wall(chain: &ForeignChain) -> Option<Wall> {
+    let (drops, has_gate) = match (chain.point, chain.fate()) {
+        (Point::Forward, Fate::Drops) => ("drops all that passes through this node", false),
+        (Point::Forward, Fate::DropsTheRest) => (
+            "drops what passes through this node unless one of its rules lets it",
+            true,
+        ),
         (Point::Forward, Fate::Passes)
         | (Point::Prerouting | Point::Input | Point::Output | Point::Postrouting, _) => {
             return None;
         }
     };
-    let ForeignChain {
-        family,
-        table,
-        name,
-        ..
-    } = chain;
+    let text = format!("{chain} {drops}");
+    Some(Wall { text, has_gate })
+}
+
+fn happening(chain: &ForeignChain) -> Option<Happening> {
+    let Wall { text, .. } = wall(chain)?;
     Some(Happening {
         regarding: Regarding::Node,
         reason: REASON,
         message: format!(
-            "chain {name} of table {family} {table} {drops}: \
-             have it accept packets from and to pods, or Services reach nobody"
+            "{text}: have it accept packets from and to pods, or pods reach nobody and nobody reaches Services"
         ),
     })
 }
@@ -81,12 +117,13 @@ fn happening(chain: &ForeignChain) -> Option<Happening> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nftables::wire::{Deed, Policy};
+    use crate::nftables::wire::{Deed, Keeper, Policy};
 
     #[test]
     fn only_forward_chains_that_drop_are_walls() {
         let check = |point, policy, rules: &[Deed], expected: Option<&str>| {
             let chain = ForeignChain {
+                keeper: Keeper::Nftables,
                 family: "ip",
                 table: "filter".into(),
                 name: "FORWARD".into(),

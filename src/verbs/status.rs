@@ -1,5 +1,7 @@
 //! `knarr status`: the health of each part, as its own endpoints tell it.
 
+mod firewall;
+
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Result;
@@ -22,13 +24,17 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 pub(crate) async fn run(settings: &Settings) -> Result<ExitCode> {
     let client = client::connect(settings)?;
     let mut rows = vec![api_server(&client).await?];
+    let mut is_node = false;
     for node in Api::<Node>::all(client.clone())
         .list(&ListParams::default())
         .await?
     {
+        is_node |= name(&node) == settings.node_name;
         rows.push(agent(&node));
         rows.push(netproxy(&node).await);
     }
+    let own_node = is_node.then_some(settings.node_name.as_str());
+    rows.extend(firewall::rows(&client, own_node).await?);
     let services = kube::Api::<Service>::all(client.clone())
         .list_metadata(&ListParams::default())
         .await?
@@ -49,24 +55,42 @@ pub(crate) async fn run(settings: &Settings) -> Result<ExitCode> {
         ready,
         pods.len()
     );
-    let healthy = rows.iter().all(|row| row.healthy);
-    Ok(if healthy {
-        ExitCode::SUCCESS
-    } else {
+    let failing = rows.iter().any(|row| row.health == Health::Failing);
+    Ok(if failing {
         ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     })
 }
 
 struct Row {
     part: &'static str,
     node: String,
-    healthy: bool,
+    health: Health,
     detail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    Ok,
+    /// Something that may be meant.
+    Warning,
+    Failing,
+}
+
+impl From<bool> for Health {
+    fn from(healthy: bool) -> Self {
+        if healthy { Self::Ok } else { Self::Failing }
+    }
 }
 
 impl Row {
     fn cells(&self) -> Vec<String> {
-        let health = if self.healthy { "ok" } else { "failing" };
+        let health = match self.health {
+            Health::Ok => "ok",
+            Health::Warning => "warning",
+            Health::Failing => "failing",
+        };
         vec![
             self.part.to_owned(),
             self.node.clone(),
@@ -90,7 +114,7 @@ async fn api_server(client: &Client) -> Result<Row> {
     Ok(Row {
         part: "apiserver",
         node: "-".into(),
-        healthy,
+        health: healthy.into(),
         detail,
     })
 }
@@ -109,16 +133,16 @@ fn agent(node: &Node) -> Row {
     Row {
         part: "nodeagent",
         node: name(node),
-        healthy,
+        health: healthy.into(),
         detail,
     }
 }
 
 async fn netproxy(node: &Node) -> Row {
-    let row = |healthy, detail: String| Row {
+    let row = |healthy: bool, detail: String| Row {
         part: "netproxy",
         node: name(node),
-        healthy,
+        health: healthy.into(),
         detail,
     };
     let addresses = node

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
-    path::Path,
     time::Duration,
 };
 
@@ -16,13 +15,11 @@ use crate::{
         Name, Ruleset,
         wire::{self, Fate, ForeignChain, Observed, Point, Remembered, Socket},
     },
+    walls,
 };
 
 /// More lines than these tell no more.
 const LINES_MAX: usize = 10;
-/// Where iptables of the old kind names the tables it has loaded.
-const LEGACY_TABLES: &str = "/proc/net/ip_tables_names";
-
 /// What is known of a node's kernel.
 #[derive(Debug)]
 pub enum Kernel {
@@ -39,8 +36,8 @@ pub struct Observation {
     pub(super) clients: BTreeMap<(Family, Name), Vec<Remembered>>,
     pub(super) flows: Vec<Flow>,
     pub(super) foreign: Vec<ForeignChain>,
-    /// Tables of iptables' old kind, whose rules netlink does not tell.
-    pub(super) legacy: Vec<String>,
+    /// Why chains of iptables-legacy are not among them, if they are not.
+    pub(super) unread: Option<String>,
 }
 
 impl Kernel {
@@ -76,15 +73,14 @@ impl Observation {
             }
             tables.insert(family, observed);
         }
-        let foreign = wire::foreign_chains(&mut socket)?;
+        let (foreign, unread) = walls::chains_of_others(&mut socket)?;
         let flows = conntrack::flows(|flow| places.contains(&flow.to))?;
-        let legacy = std::fs::read_to_string(Path::new(LEGACY_TABLES)).unwrap_or_default();
         Ok(Self {
             tables,
             clients,
             flows,
             foreign,
-            legacy: legacy.lines().map(str::to_owned).collect(),
+            unread: unread.map(|error| error.to_string()),
         })
     }
 
@@ -190,12 +186,11 @@ impl Observation {
             .filter(|chain| chain.fate() != Fate::Passes)
             .map(wall_text)
             .collect();
-        if self.legacy.iter().any(|table| table == "filter") {
-            lines.push(
-                "iptables-legacy has a filter table, whose rules only it can list: `iptables-legacy -S`"
-                    .to_owned(),
-            );
-        }
+        lines.extend(self.unread.iter().map(|why| {
+            format!(
+                "iptables-legacy has tables that were not read: {why}; see `iptables-legacy -S`"
+            )
+        }));
         lines
     }
 }
@@ -214,13 +209,7 @@ fn wall_text(chain: &ForeignChain) -> String {
         Fate::DropsTheRest => "what none of its rules accepts of all that",
         Fate::Passes => "nothing that",
     };
-    let ForeignChain {
-        family,
-        table,
-        name,
-        ..
-    } = chain;
-    format!("chain {name} of table {family} {table} drops {what} {packets}")
+    format!("{chain} drops {what} {packets}")
 }
 
 pub(super) fn shortened(mut lines: Vec<String>, what: &str) -> Vec<String> {

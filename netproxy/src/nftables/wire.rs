@@ -20,6 +20,6 @@ mod userdata;
 pub use clients::{Remembered, clients};
 pub use connections::connections;
 pub use encode::{Batch, encode};
-pub use foreign::{Deed, Fate, ForeignChain, Point, Policy, foreign_chains};
+pub use foreign::{Deed, Fate, ForeignChain, Keeper, Point, Policy, foreign_chains};
 pub use observe::{Observed, observe};
 pub use socket::{Error, Socket, Touched, Watch};

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     explain::question::{Client, Destination},
-    nftables::wire::{Deed, ForeignChain, Observed, Point, Policy},
+    nftables::wire::{Deed, ForeignChain, Keeper, Observed, Point, Policy},
 };
 
 /// A cluster in which packets arrive; each test breaks one thing.
@@ -276,6 +276,7 @@ fn rules_that_are_not_as_planned_are_the_cause() {
 fn a_foreign_chain_that_drops_all_is_the_cause() {
     let mut world = World::routing();
     let wall = ForeignChain {
+        keeper: Keeper::Nftables,
         family: "inet",
         table: "wall".to_owned(),
         name: "gate".to_owned(),

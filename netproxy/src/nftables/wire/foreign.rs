@@ -1,5 +1,7 @@
 //! Reads base chains of other tables, as far as it takes to see that one drops what passes. Changes none of them.
 
+use std::fmt;
+
 use super::{
     constant::{self as c, EXPRESSION_DATA, EXPRESSION_NAME, LIST_ITEM},
     socket::{Error, Socket},
@@ -16,6 +18,8 @@ const NF_ACCEPT: i32 = 1;
 /// A base chain of somebody else's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ForeignChain {
+    /// Whose kind its table is of.
+    pub keeper: Keeper,
     /// The table's family, as nft writes it.
     pub family: &'static str,
     /// The table.
@@ -28,6 +32,15 @@ pub struct ForeignChain {
     pub policy: Policy,
     /// What each rule does, in order.
     pub rules: Vec<Deed>,
+}
+
+/// What keeps a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Keeper {
+    /// nf_tables, for whomever.
+    Nftables,
+    /// The kernel's older tables, for iptables-legacy.
+    IptablesLegacy,
 }
 
 /// Which packets enter a chain.
@@ -76,6 +89,23 @@ pub enum Fate {
     DropsTheRest,
     /// They are dropped, whatever they are.
     Drops,
+}
+
+impl fmt::Display for ForeignChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            keeper,
+            family,
+            table,
+            name,
+            ..
+        } = self;
+        write!(f, "chain {name} of table {family} {table}")?;
+        match keeper {
+            Keeper::Nftables => Ok(()),
+            Keeper::IptablesLegacy => f.write_str(" of iptables-legacy"),
+        }
+    }
 }
 
 impl ForeignChain {
@@ -163,6 +193,7 @@ fn chain(message: &Message<'_>) -> Option<ForeignChain> {
         _ => Policy::Accept,
     };
     Some(ForeignChain {
+        keeper: Keeper::Nftables,
         family: family(message)?,
         table: table.to_owned(),
         name: attributes.text(c::chain::NAME)?.to_owned(),
