@@ -251,7 +251,7 @@ async fn token_requests_are_checked() {
         (
             pod("web", "other"),
             409,
-            "Operation cannot be fulfilled on pods \"web\": the UID in the bound object reference \
+            "Operation cannot be fulfilled on Pod \"web\": the UID in the bound object reference \
              (other) does not match the UID in record. The object might have been deleted and then \
              recreated",
         ),

@@ -72,7 +72,7 @@ async fn reads_answer_in_kubernetes_words() {
     let cases = [
         ("GET", "/api/v1/namespaces/shop/gadgets", 404, no_resource),
         ("GET", "/apis/apps/v9/deployments", 404, no_resource),
-        ("GET", "/nothing", 404, no_resource),
+        ("GET", "/apis/apps/v9/nothing", 404, no_resource),
         (
             "GET",
             "/api/v1/namespaces/shop/services/s/nothing",
@@ -104,6 +104,25 @@ async fn reads_answer_in_kubernetes_words() {
         if !message.is_empty() {
             assert_eq!(answer.message(), message, "{method} {path}");
         }
+    }
+}
+
+#[tokio::test]
+async fn paths_that_nothing_is_registered_under_get_a_plain_page() {
+    let world = World::new().await;
+    for (method, path) in [
+        ("GET", "/nothing"),
+        ("POST", "/nothing"),
+        ("GET", "/livez/nothing"),
+        ("GET", "/apis/none.example.com/v1"),
+        ("GET", "/apis/none.example.com/v1/things"),
+    ] {
+        let answer = world
+            .call(method, path, "application/json", json!({}))
+            .await;
+        assert_eq!(answer.code.as_u16(), 404, "{method} {path}");
+        let content_type = &answer.headers[header::CONTENT_TYPE];
+        assert_eq!(content_type, "text/plain; charset=utf-8", "{method} {path}");
     }
 }
 
