@@ -37,3 +37,14 @@ pub(crate) fn share(count: usize) {
     #[cfg(not(target_env = "gnu"))]
     let _only_one = count;
 }
+
+/// Has what a long list or a large body took given back to the system when it is done.
+pub(crate) fn give_back_large_pieces() {
+    #[cfg(target_env = "gnu")]
+    {
+        const LARGE_BYTES: libc::c_int = 128 << 10;
+        // The C library raises this limit by itself as soon as it has met one large piece.
+        // SAFETY: sets a number that the allocator compares sizes with.
+        let _taken = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES) };
+    }
+}

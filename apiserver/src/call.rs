@@ -9,6 +9,7 @@ use knarr_api::{kind::Kind, status::Status};
 
 use crate::{
     State, User,
+    inflight::Seat,
     negotiate::{Accepted, Produces, accept},
     request::{Query, RequestInfo, Verb, body},
     respond,
@@ -28,6 +29,8 @@ pub(crate) struct Call {
     pub(crate) extensions: Extensions,
     pub(crate) body: Body,
     pub(crate) warnings: Vec<String>,
+    /// Its place, if the body is a large one.
+    pub(crate) large_body: Option<Seat>,
 }
 
 impl Call {
@@ -56,7 +59,10 @@ impl Call {
 
     /// Reads the body; a second call finds it empty.
     pub(crate) async fn read_body(&mut self) -> Result<Bytes, Status> {
-        body::read(std::mem::take(&mut self.body)).await
+        let body = std::mem::take(&mut self.body);
+        let (bytes, seat) = body::read(body, &self.state.inflight).await?;
+        self.large_body = seat;
+        Ok(bytes)
     }
 
     /// Refuses to write objects of a namespaced kind to no namespace.

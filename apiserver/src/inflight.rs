@@ -16,6 +16,8 @@ use crate::{
 
 /// Watches at once; Kubernetes bounds only how fast they begin.
 const WATCHES_MAX: usize = 20_000;
+/// Bodies over 64 KiB that are read and worked on at once; the others wait, within their request's time.
+const LARGE_BODIES_MAX: usize = 8;
 /// What Kubernetes asks those to wait who are refused.
 const RETRY_AFTER_SECONDS: u16 = 1;
 
@@ -36,6 +38,7 @@ pub struct Inflight {
     reading: Option<Arc<Semaphore>>,
     mutating: Option<Arc<Semaphore>>,
     watching: Arc<Semaphore>,
+    large_bodies: Arc<Semaphore>,
 }
 
 /// One request's place among those under way.
@@ -54,7 +57,14 @@ impl Inflight {
             reading: room(reading_max),
             mutating: room(mutating_max),
             watching: Arc::new(Semaphore::new(WATCHES_MAX)),
+            large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
         }
+    }
+
+    /// A place for a large body, as soon as there is one.
+    pub(crate) async fn large_body(&self) -> Seat {
+        // The semaphore is never closed.
+        Seat(self.large_bodies.clone().acquire_owned().await.ok())
     }
 
     /// A place for a request; administrators get an answer even where there is none left.

@@ -1,6 +1,7 @@
 //! Get and list: answers from the store's memory, mostly the stored bytes as they are. Changes nothing.
 
 mod page;
+mod pieces;
 mod select;
 mod show;
 mod stitch;
@@ -8,6 +9,8 @@ mod token;
 
 use std::sync::Arc;
 
+use axum::response::Response;
+use bytes::BufMut;
 use http::StatusCode;
 use knarr_api::{
     kind::Kind,
@@ -21,11 +24,14 @@ pub(crate) use show::{Shown, document_in, object};
 use self::token::Moment;
 use crate::{
     call::Call,
-    negotiate::Form,
+    negotiate::{Accepted, Encoding, Form},
     request::options::{ListOptions, ResourceVersion},
     respond::Reply,
     storage::{Key, Listing, Revision, Store, Stored},
 };
+
+/// Documents up to which a list is put together before it is sent.
+const WHOLE_BYTES_MAX: usize = 256 << 10;
 
 /// Where the object of a call is kept.
 pub(crate) fn key(call: &Call, kind: &'static Kind) -> Key {
@@ -77,13 +83,19 @@ pub(crate) fn shown(
 pub(crate) fn list(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
     let options = ListOptions::for_list(&call.query)?;
     let (objects, metadata) = page(call, kind, &options)?;
-    match call.accepted()?.form {
+    let Accepted { form, encoding } = call.accepted()?;
+    let shown = Shown::new(call, kind)?;
+    let bytes: usize = objects.iter().map(|stored| stored.document.len()).sum();
+    if bytes > WHOLE_BYTES_MAX && encoding == Encoding::Json {
+        return Ok(Reply::raw(long(kind, shown, metadata, objects)));
+    }
+    match form {
         Form::Object if kind.view.is_none() => {
             Ok(Reply::document(stitch::list(kind, &metadata, &objects)))
         }
         Form::Object | Form::Table(_) | Form::Metadata(_) => {
             let objects = objects.iter().map(|stored| object(kind, stored)).collect();
-            Ok(Reply::ok(Shown::new(call, kind)?.many(objects, metadata)))
+            Ok(Reply::ok(shown.many(objects, metadata)))
         }
     }
 }
@@ -98,6 +110,22 @@ pub(crate) fn page(
     let (listing, from) = snapshot(call, kind, options)?;
     let chosen = selection.choose(&listing, from);
     Ok(page::cut(chosen, &listing, &selection, options.limit))
+}
+
+/// A list that is put together while the client reads it.
+fn long(kind: &'static Kind, shown: Shown, metadata: Value, objects: Vec<Arc<Stored>>) -> Response {
+    let shell = shown.many(Vec::new(), metadata);
+    let field = shown.items_field();
+    if shown.form() == Form::Object && kind.view.is_none() {
+        return pieces::response(shell, field, objects, stitch::items);
+    }
+    pieces::response(shell, field, objects, move |out, batch| {
+        let objects = batch.iter().map(|stored| object(kind, stored)).collect();
+        let list = shown.many(objects, Value::Null);
+        // `[…]` without its brackets.
+        let items = list[field].to_string();
+        out.put_slice(items.get(1..items.len() - 1).unwrap_or_default().as_bytes());
+    })
 }
 
 /// The objects a list is cut from, and the place where it goes on.

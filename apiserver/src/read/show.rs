@@ -64,6 +64,14 @@ impl Shown {
         self.form
     }
 
+    /// Where [`Shown::many`] puts the objects.
+    pub(super) fn items_field(&self) -> &'static str {
+        match self.form {
+            Form::Table(_) => "rows",
+            Form::Object | Form::Metadata(_) => "items",
+        }
+    }
+
     pub(crate) fn single(&self, object: Value) -> Value {
         self.one(object, Columns::Named)
     }

@@ -18,14 +18,19 @@ pub(super) fn list(kind: &Kind, metadata: &Value, objects: &[Arc<Stored>]) -> By
         kind.api_version(),
     );
     body.put_slice(head.as_bytes());
+    items(&mut body, objects);
+    body.put_slice(b"]}");
+    body.freeze()
+}
+
+/// Items of a list, with commas between them.
+pub(super) fn items(body: &mut BytesMut, objects: &[Arc<Stored>]) {
     for (index, stored) in objects.iter().enumerate() {
         if index > 0 {
             body.put_u8(b',');
         }
-        item(&mut body, &stored.document);
+        item(body, &stored.document);
     }
-    body.put_slice(b"]}");
-    body.freeze()
 }
 
 /// A document reduced to its metadata, as `table::partial_metadata` does to an object.

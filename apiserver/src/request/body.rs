@@ -12,38 +12,52 @@ use knarr_api::{
     status::Status,
 };
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    task::block_in_place,
+    time::timeout,
+};
 
 use super::options::FieldValidation;
 use crate::{
+    inflight::{Inflight, Seat},
     negotiate::{self, BodyFormat},
     respond,
 };
 
 /// What Kubernetes accepts in one request.
 const BODY_BYTES_MAX: usize = 3 << 20;
+/// Bodies up to this wait for no others.
+const SMALL_BYTES_MAX: usize = 64 << 10;
 /// What Kubernetes gives a request from its beginning to its end.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 const DRAINED_BYTES_MAX: usize = 32 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads a whole body.
+/// Reads a whole body; a large one comes with its place among them, to be held while it is worked on.
 ///
 /// # Errors
 /// 413 over the limit, 500 if the client stops midway, 504 if it is too slow.
-pub(crate) async fn read(body: Body) -> Result<Bytes, Status> {
-    read_within(BODY_TIMEOUT, body).await
+pub(crate) async fn read(body: Body, inflight: &Inflight) -> Result<(Bytes, Option<Seat>), Status> {
+    read_within(BODY_TIMEOUT, body, inflight).await
 }
 
-async fn read_within(limit: Duration, body: Body) -> Result<Bytes, Status> {
-    timeout(limit, whole(body)).await.unwrap_or_else(|_| {
-        let text = "Timeout: request did not complete within the allotted timeout";
-        Err(Status::failure(504, "Timeout", text))
-    })
+async fn read_within(
+    limit: Duration,
+    body: Body,
+    inflight: &Inflight,
+) -> Result<(Bytes, Option<Seat>), Status> {
+    timeout(limit, whole(body, inflight))
+        .await
+        .unwrap_or_else(|_| {
+            let text = "Timeout: request did not complete within the allotted timeout";
+            Err(Status::failure(504, "Timeout", text))
+        })
 }
 
-async fn whole(mut body: Body) -> Result<Bytes, Status> {
+async fn whole(mut body: Body, inflight: &Inflight) -> Result<(Bytes, Option<Seat>), Status> {
     let mut bytes = BytesMut::new();
+    let mut seat = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| unreadable(&error))?;
         let Ok(data) = frame.into_data() else {
@@ -57,9 +71,13 @@ async fn whole(mut body: Body) -> Result<Bytes, Status> {
                 format!("Request entity too large: limit is {BODY_BYTES_MAX}"),
             ));
         }
+        if bytes.len() + data.len() > SMALL_BYTES_MAX && seat.is_none() {
+            seat = Some(inflight.large_body().await);
+            bytes.reserve(BODY_BYTES_MAX);
+        }
         bytes.extend_from_slice(&data);
     }
-    Ok(bytes.freeze())
+    Ok((bytes.freeze(), seat))
 }
 
 /// An error that Kubernetes has no class for either.
@@ -144,10 +162,25 @@ fn decoded(
     content_type: Option<&str>,
     body: &[u8],
 ) -> Result<Decoded, Status> {
-    match negotiate::body_format(content_type)? {
+    let format = negotiate::body_format(content_type)?;
+    let decode = || match format {
         BodyFormat::Json => decode::json_as(target, body),
         BodyFormat::Yaml => decode::yaml_as(target, body),
         BodyFormat::Protobuf => protobuf::decode(target, body),
+    };
+    if body.len() > SMALL_BYTES_MAX {
+        aside(decode)
+    } else {
+        decode()
+    }
+}
+
+/// Does what takes long where it keeps no other request waiting.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    let runtime = Handle::try_current();
+    match runtime.map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => block_in_place(work),
+        _ => work(),
     }
 }
 
@@ -157,10 +190,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused() {
-        let body = Body::from(vec![b'x'; BODY_BYTES_MAX + 1]);
-        assert_eq!(read(body).await.unwrap_err().code, 413);
-        let body = Body::from(vec![b'x'; BODY_BYTES_MAX]);
-        assert_eq!(read(body).await.unwrap().len(), BODY_BYTES_MAX);
+        let inflight = Inflight::new(0, 0);
+        let body = |length: usize| Body::from(vec![b'x'; length]);
+        let refused = read(body(BODY_BYTES_MAX + 1), &inflight).await;
+        assert_eq!(refused.err().map(|status| status.code), Some(413));
+        let (bytes, _seat) = read(body(BODY_BYTES_MAX), &inflight).await.unwrap();
+        assert_eq!(bytes.len(), BODY_BYTES_MAX);
     }
 
     #[tokio::test]
@@ -168,7 +203,24 @@ mod tests {
         let first = futures_util::stream::iter([Ok::<_, std::io::Error>("{")]);
         let endless = futures_util::StreamExt::chain(first, futures_util::stream::pending());
         let body = Body::from_stream(endless);
-        let outcome = read_within(Duration::from_millis(20), body).await;
-        assert_eq!(outcome.unwrap_err().code, 504);
+        let outcome = read_within(Duration::from_millis(20), body, &Inflight::new(0, 0)).await;
+        assert_eq!(outcome.err().map(|status| status.code), Some(504));
+    }
+
+    #[tokio::test]
+    async fn large_bodies_wait_for_each_other_and_small_ones_for_none() {
+        let inflight = Inflight::new(0, 0);
+        let body = |length: usize| Body::from(vec![b'x'; length]);
+        let mut held = Vec::new();
+        let soon = Duration::from_millis(20);
+        while let Ok((_, seat)) = read_within(soon, body(BODY_BYTES_MAX), &inflight).await {
+            held.push(seat);
+        }
+        assert!((1..100).contains(&held.len()), "{}", held.len());
+        let small = read_within(soon, body(SMALL_BYTES_MAX), &inflight).await;
+        assert!(small.is_ok());
+        held.pop();
+        let large = read_within(soon, body(BODY_BYTES_MAX), &inflight).await;
+        assert!(large.is_ok());
     }
 }

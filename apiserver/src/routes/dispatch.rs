@@ -49,6 +49,7 @@ pub(super) async fn resource(
         extensions: parts.extensions,
         body: content,
         warnings: Vec::new(),
+        large_body: None,
     };
     let outcome = Box::pin(answer(&mut call)).await;
     body::drain(std::mem::take(&mut call.body)).await;
