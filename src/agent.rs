@@ -20,9 +20,11 @@ pub(crate) async fn run(
         client,
         credentials,
         ips,
+        sign,
         held: _held,
     } = joined::join(&args, &settings, Part::Node, "agent").await?;
     let mut parts = Parts::default();
+    parts.keep_fresh(credentials.clone(), sign);
     parts.start_node(client, &settings, ips, credentials);
     parts.run(&shutdown).await
 }

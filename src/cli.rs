@@ -73,7 +73,7 @@ pub(crate) struct Up {
     pub(crate) timeout: u64,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Join {
     /// URL of the API server, e.g. https://192.0.2.1:6443
     #[arg(long, env = "KNARR_SERVER")]

@@ -10,7 +10,7 @@ use knarr_api::{kind::Kind, kinds};
 use kube::{Client, client::Body};
 use serde_json::Value;
 
-pub(crate) use self::connection::{Server, Trust, client};
+pub(crate) use self::connection::{Proof, Server, Trust, client};
 use crate::{
     exit::{Code, Failure},
     settings::Settings,

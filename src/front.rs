@@ -18,12 +18,14 @@ pub(crate) async fn run(
 ) -> Result<()> {
     let Joined {
         client,
-        credentials: _,
+        credentials,
         ips,
+        sign,
         held: _held,
     } = joined::join(&args, &settings, Part::Front, "front").await?;
     knarr_nodeagent::forward_packets(&settings.run_dir, &ips);
     let mut parts = Parts::default();
+    parts.keep_fresh(credentials, sign);
     parts.start_front(client, &settings);
     parts.run(&shutdown).await
 }

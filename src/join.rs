@@ -1,9 +1,10 @@
 //! How a machine gets its certificates: it proves the join token, checks the server's CA against it, and has keys signed.
 
-use std::{net::IpAddr, os::unix::fs::DirBuilderExt, path::Path};
+use std::{net::IpAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::SystemTime};
 
 use anyhow::{Context, Result};
 use http_body_util::BodyExt;
+use knarr_client::Identity;
 use kube::Client;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -11,14 +12,23 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    client::{self, Server, Trust},
+    client::{self, Proof, Server, Trust},
     durable,
     exit::{Code, Failure},
 };
 
-/// What a machine needs to speak to the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a machine needs to speak to the server; its certificates may be replaced meanwhile.
+#[derive(Clone, Debug)]
 pub(crate) struct Credentials {
+    pub(crate) ca: String,
+    pub(crate) client: Arc<Identity>,
+    /// What a node shows to the server.
+    pub(crate) serving: Option<Arc<Identity>>,
+}
+
+/// The same as the server signed it, as PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Issued {
     pub(crate) ca: String,
     pub(crate) client_certificate: String,
     pub(crate) client_key: String,
@@ -31,6 +41,46 @@ pub(crate) struct Credentials {
 pub(crate) struct Serving {
     pub(crate) certificate: String,
     pub(crate) key: String,
+}
+
+impl Credentials {
+    pub(crate) fn new(issued: &Issued) -> Result<Self> {
+        let Issued {
+            ca,
+            client_certificate,
+            client_key,
+            serving,
+        } = issued;
+        let client = Identity::new(client_certificate, client_key)?;
+        let serving = match serving {
+            Some(Serving { certificate, key }) => Some(Arc::new(Identity::new(certificate, key)?)),
+            None => None,
+        };
+        Ok(Credentials {
+            ca: ca.clone(),
+            client: Arc::new(client),
+            serving,
+        })
+    }
+
+    /// Shows other certificates from here on; connections that are open stay as they are.
+    pub(crate) fn replace(&self, issued: &Issued) -> Result<()> {
+        let client = (&issued.client_certificate, &issued.client_key);
+        self.client.replace(client.0, client.1)?;
+        if let Some((shown, Serving { certificate, key })) =
+            self.serving.as_ref().zip(issued.serving.as_ref())
+        {
+            shown.replace(certificate, key)?;
+        }
+        Ok(())
+    }
+
+    /// When the first of the next certificates is due.
+    pub(crate) fn due(&self) -> SystemTime {
+        let serving = self.serving.as_ref().map(|serving| serving.due());
+        let client = self.client.due();
+        serving.map_or(client, |serving| serving.min(client))
+    }
 }
 
 /// What a machine joins as.
@@ -104,11 +154,31 @@ pub(crate) async fn credentials(
     if let Some(kept) =
         load(dir, newcomer.part).filter(|kept| ca.as_ref().map_or(true, |ca| *ca == kept.ca))
     {
-        return Ok(kept);
+        return Credentials::new(&kept);
     }
-    let joined = join(server, &ca?, token.secret, newcomer).await?;
+    let joined = join(server, &ca?, token.secret, None, newcomer).await?;
     save(dir, &joined)?;
-    Ok(joined)
+    Credentials::new(&joined)
+}
+
+/// Joins again, as the machine that `credentials` are for, and keeps what it gets.
+pub(crate) async fn again(
+    dir: &Path,
+    server: &str,
+    token: &str,
+    credentials: &Credentials,
+    newcomer: Newcomer<'_>,
+) -> Result<Issued> {
+    let secret = parse_token(token)?.secret;
+    let ca = &credentials.ca;
+    let own = Some(credentials.client.clone());
+    let issued = match join(server, ca, secret, own, newcomer).await {
+        Ok(issued) => issued,
+        // A certificate that has ended proves nothing; the token still does, once the node's lease has run out.
+        Err(_) => join(server, ca, secret, None, newcomer).await?,
+    };
+    save(dir, &issued)?;
+    Ok(issued)
 }
 
 /// Fetches the CA unverified, and believes it only if its hash is the one the token names.
@@ -139,7 +209,13 @@ async fn trusted_ca(server: &str, expected_sha256: &str) -> Result<String> {
     .into())
 }
 
-async fn join(server: &str, ca: &str, secret: &str, newcomer: Newcomer<'_>) -> Result<Credentials> {
+async fn join(
+    server: &str,
+    ca: &str,
+    secret: &str,
+    own: Option<Arc<Identity>>,
+    newcomer: Newcomer<'_>,
+) -> Result<Issued> {
     let Newcomer { part, name, ips } = newcomer;
     let (client_key, client_csr) = key_and_csr(name)?;
     let (serving_key, serving_csr) = match part {
@@ -149,7 +225,7 @@ async fn join(server: &str, ca: &str, secret: &str, newcomer: Newcomer<'_>) -> R
     let proven = Server {
         url: url(server)?,
         trust: Trust::Authorities(ca.to_owned()),
-        identity: None,
+        identity: own.map(Proof::Renewed),
         token: Some(secret.to_owned()),
     };
     let body = serde_json::to_vec(&JoinRequest {
@@ -163,7 +239,7 @@ async fn join(server: &str, ca: &str, secret: &str, newcomer: Newcomer<'_>) -> R
         .header(http::header::CONTENT_TYPE, client::JSON)
         .body(kube::client::Body::from(body))?;
     let answer: JoinAnswer = serde_json::from_slice(&send(proven, request, server).await?)?;
-    Ok(Credentials {
+    Ok(Issued {
         ca: answer.ca,
         client_certificate: answer.client_certificate,
         client_key,
@@ -179,10 +255,7 @@ pub(crate) fn client(server: &str, credentials: &Credentials) -> Result<Client> 
     client::client(Server {
         url: url(server)?,
         trust: Trust::Authorities(credentials.ca.clone()),
-        identity: Some((
-            credentials.client_certificate.clone(),
-            credentials.client_key.clone(),
-        )),
+        identity: Some(Proof::Renewed(credentials.client.clone())),
         token: None,
     })
 }
@@ -239,7 +312,7 @@ async fn send(
 const FILES: [&str; 3] = ["ca.crt", "client.crt", "client.key"];
 const SERVING_FILES: [&str; 2] = ["serving.crt", "serving.key"];
 
-fn load(dir: &Path, part: Part) -> Option<Credentials> {
+fn load(dir: &Path, part: Part) -> Option<Issued> {
     let read = |file: &str| std::fs::read_to_string(dir.join(file)).ok();
     let [ca, client_certificate, client_key] = FILES.map(read);
     let [certificate, key] = SERVING_FILES.map(read);
@@ -247,7 +320,7 @@ fn load(dir: &Path, part: Part) -> Option<Credentials> {
         .zip(key)
         .map(|(certificate, key)| Serving { certificate, key });
     let is_whole = part == Part::Front || serving.is_some();
-    is_whole.then_some(Credentials {
+    is_whole.then_some(Issued {
         ca: ca?,
         client_certificate: client_certificate?,
         client_key: client_key?,
@@ -255,13 +328,13 @@ fn load(dir: &Path, part: Part) -> Option<Credentials> {
     })
 }
 
-fn save(dir: &Path, credentials: &Credentials) -> Result<()> {
-    let Credentials {
+fn save(dir: &Path, issued: &Issued) -> Result<()> {
+    let Issued {
         ca,
         client_certificate,
         client_key,
         serving,
-    } = credentials;
+    } = issued;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

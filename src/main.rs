@@ -14,6 +14,7 @@ mod join;
 mod joined;
 mod parts;
 mod ranges;
+mod renewal;
 mod rundir;
 mod server;
 mod settings;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         return knarr_nodeagent::pod_init::main();
     }
     let cli = Cli::parse();
+    heap::give_back_large_pieces();
     heap::share(heap::count(&cli.command, WORKERS));
     let hostname = nix::unistd::gethostname().unwrap_or_default();
     let outcome = settings::settle(cli.flags, &hostname.to_string_lossy()).and_then(|settings| {

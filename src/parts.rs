@@ -9,7 +9,11 @@ use std::{
 
 use anyhow::{Result, anyhow};
 use ipnet::IpNet;
-use knarr_apiserver::{Config, OpenError, Server, User, pki::Role, storage};
+use knarr_apiserver::{
+    Config, OpenError, Server, User,
+    pki::{Authority, Role},
+    storage,
+};
 use kube::Client;
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -20,8 +24,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     exit::{Code, Failure},
     host,
-    join::{Credentials, Serving},
+    join::{Credentials, Issued, Serving},
     ranges::Ranges,
+    renewal::{self, Sign},
     settings::Settings,
 };
 
@@ -148,33 +153,36 @@ impl Api {
         self.server.client(User::node(name))
     }
 
-    /// What the node of this process shows to the API server when it is asked for logs.
-    pub(crate) fn credentials_of_node(
-        &self,
-        settings: &Settings,
-        node_ips: &[IpAddr],
-    ) -> Result<Credentials> {
-        let authority = &self.server.state().pki.authority;
+    /// What signs certificates for the node of this process: it shows them when it is asked for logs.
+    pub(crate) fn signs_for_node(&self, settings: &Settings, node_ips: &[IpAddr]) -> Sign {
+        let authority = self.server.state().pki.authority.clone();
         let names = [settings.node_name.clone(), "127.0.0.1".into()].into_iter();
-        let names = names
+        let names: Vec<String> = names
             .chain(node_ips.iter().map(IpAddr::to_string))
             .collect();
-        let serving = authority.issue(&Role::Server(names))?;
         let user = format!("system:node:{}", settings.node_name);
-        let client = authority.issue(&Role::Client {
-            user,
-            groups: vec!["system:nodes".into()],
-        })?;
-        Ok(Credentials {
-            ca: authority.pem().to_owned(),
-            client_certificate: client.certificate,
-            client_key: client.key,
-            serving: Some(Serving {
-                certificate: serving.certificate,
-                key: serving.key,
-            }),
+        Box::new(move || {
+            let issued = issue(&authority, &names, &user);
+            Box::pin(std::future::ready(issued))
         })
     }
+}
+
+fn issue(authority: &Authority, names: &[String], user: &str) -> Result<Issued> {
+    let serving = authority.issue(&Role::Server(names.to_vec()))?;
+    let client = authority.issue(&Role::Client {
+        user: user.to_owned(),
+        groups: vec!["system:nodes".into()],
+    })?;
+    Ok(Issued {
+        ca: authority.pem().to_owned(),
+        client_certificate: client.certificate,
+        client_key: client.key,
+        serving: Some(Serving {
+            certificate: serving.certificate,
+            key: serving.key,
+        }),
+    })
 }
 
 /// The running parts of this process.
@@ -215,13 +223,12 @@ impl Parts {
             run_dir: settings.run_dir.clone(),
             data_dir: settings.data_dir.clone(),
             port: AGENT_PORT,
-            serving: credentials.serving.map(|Serving { certificate, key }| {
-                knarr_nodeagent::ServingIdentity {
-                    certificate,
-                    key,
+            serving: credentials
+                .serving
+                .map(|shown| knarr_nodeagent::ServingIdentity {
+                    shown,
                     client_ca: credentials.ca,
-                }
-            }),
+                }),
         };
         let proxy = knarr_netproxy::Config {
             node_name: settings.node_name.clone(),
@@ -237,6 +244,17 @@ impl Parts {
             "netproxy",
             knarr_netproxy::run(client, proxy, self.stop.clone()),
         );
+    }
+
+    /// Certificates that are replaced before they end.
+    pub(crate) fn keep_fresh(&mut self, credentials: Credentials, sign: Sign) {
+        let stop = self.stop.clone();
+        self.start("certificates", async move {
+            tokio::select! {
+                never = renewal::keep_fresh(credentials, sign) => match never {},
+                () = stop.cancelled() => Ok::<_, Infallible>(()),
+            }
+        });
     }
 
     /// The front, as an ordinary client.

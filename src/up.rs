@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli, cluster,
+    join::Credentials,
     parts::{self, Parts},
     rundir,
     settings::Settings,
@@ -32,9 +33,11 @@ pub(crate) async fn run(
     let api = parts::open_api(&settings, &ranges).await?;
     let admin = api.client_of_admin();
     let node_ips = parts::node_ips(&settings).await?;
-    let credentials = api.credentials_of_node(&settings, &node_ips)?;
+    let sign = api.signs_for_node(&settings, &node_ips);
+    let credentials = Credentials::new(&sign().await?)?;
 
     let mut parts = Parts::default();
+    parts.keep_fresh(credentials.clone(), sign);
     parts.start_node(
         api.client_of_node(&settings.node_name),
         &settings,

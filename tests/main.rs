@@ -26,6 +26,7 @@ mod names;
 mod outside;
 mod packets;
 mod pods;
+mod proxies;
 mod refusals;
 mod takeover;
 mod tunnels;

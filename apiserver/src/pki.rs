@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::authority::{Authority, Role};
 pub(crate) use self::files::{Loss, NewFiles, flush_directory};
-use self::renewing::Renewing;
+use self::renewing::{Place, Renewing};
 use crate::config::Config;
 
 /// Why keys or certificates cannot be had.
@@ -59,7 +59,7 @@ pub struct Pki {
     server_role: Role,
     pub server: Identity,
     /// What this server shows to node agents.
-    pub agent_client: Identity,
+    agent_client: Arc<Renewing>,
     /// The administrator's, for the kubeconfig.
     pub admin: Identity,
 }
@@ -79,12 +79,22 @@ impl Pki {
             user: "system:admin".into(),
             groups: vec!["system:masters".into()],
         };
+        let shown = identity(&directory, "agent-client", &authority, &agent_client, new)?;
+        let admin = identity(&directory, "admin", &authority, &admin, new)?;
+        let shown_to_clients = identity(&directory, "server", &authority, &server, new)?;
+        let authority = Arc::new(authority);
+        let place = Place {
+            directory: directory.clone(),
+            name: "agent-client",
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let agent_client = Renewing::new(place, &authority, agent_client, &shown, provider)?;
         Ok(Pki {
-            server: identity(&directory, "server", &authority, &server, new)?,
-            agent_client: identity(&directory, "agent-client", &authority, &agent_client, new)?,
-            admin: identity(&directory, "admin", &authority, &admin, new)?,
+            server: shown_to_clients,
+            agent_client: Arc::new(agent_client),
+            admin,
             server_role: server,
-            authority: Arc::new(authority),
+            authority,
             directory,
         })
     }
@@ -164,7 +174,13 @@ impl Pki {
         )
         .allow_unauthenticated()
         .build()?;
-        let certificate = Renewing::new(self, provider.clone())?;
+        let place = Place {
+            directory: self.directory.clone(),
+            name: "server",
+        };
+        let role = self.server_role.clone();
+        let (authority, shown) = (&self.authority, &self.server);
+        let certificate = Renewing::new(place, authority, role, shown, provider.clone())?;
         let mut tls = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)
@@ -176,10 +192,9 @@ impl Pki {
     /// TLS towards node agents: theirs must be a certificate of ours, and they are shown one of ours.
     pub fn agent_tls(&self) -> Result<rustls::ClientConfig, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let (chain, key) = self.agent_client.chain()?;
         Ok(rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(self.authority.roots()?)
-            .with_client_auth_cert(chain, key)?)
+            .with_client_cert_resolver(self.agent_client.clone()))
     }
 }

@@ -6,13 +6,17 @@
 mod api;
 mod certificates;
 mod document;
+mod identity;
 mod watch;
 
 use kube::{Client, Error};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use self::{api::Api, certificates::AnyCertificate, watch::watch};
+pub use self::{
+    api::Api, certificates::AnyCertificate, identity::Error as IdentityError, identity::Identity,
+    watch::watch,
+};
 
 /// Sends a request and reads the object in the answer.
 ///

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
+use knarr_client::Identity;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -47,12 +48,12 @@ pub struct Config {
     pub serving: Option<ServingIdentity>,
 }
 
-/// How the agent's server shows itself and whom it believes, as PEM.
+/// How the agent's server shows itself and whom it believes.
 #[derive(Debug, Clone)]
 pub struct ServingIdentity {
-    pub certificate: String,
-    pub key: String,
-    /// Clients need a certificate of this authority.
+    /// May be replaced while the agent runs.
+    pub shown: Arc<Identity>,
+    /// Clients need a certificate of this authority, as PEM.
     pub client_ca: String,
 }
 

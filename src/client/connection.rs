@@ -15,11 +15,11 @@ use hyper_util::{
     client::legacy::connect::{Connected, Connection},
     rt::{TokioExecutor, TokioIo},
 };
-use knarr_client::AnyCertificate;
+use knarr_client::{AnyCertificate, Identity};
 use kube::{Client, client::Body};
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -31,9 +31,16 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(30);
 pub(crate) struct Server {
     pub(crate) url: Uri,
     pub(crate) trust: Trust,
-    /// A certificate chain and its key, as PEM.
-    pub(crate) identity: Option<(String, String)>,
+    pub(crate) identity: Option<Proof>,
     pub(crate) token: Option<String>,
+}
+
+/// The certificate that says who a client is.
+pub(crate) enum Proof {
+    /// A chain and its key, as PEM.
+    Pem(String, String),
+    /// One that is replaced while the client is used.
+    Renewed(Arc<Identity>),
 }
 
 /// Which certificates a server may show.
@@ -113,7 +120,7 @@ async fn connect(tls: TlsConnector, to: Uri) -> io::Result<Stream> {
     Ok(Stream(TokioIo::new(stream)))
 }
 
-fn tls(trust: Trust, identity: Option<(String, String)>) -> Result<ClientConfig> {
+fn tls(trust: Trust, identity: Option<Proof>) -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?;
@@ -123,14 +130,15 @@ fn tls(trust: Trust, identity: Option<(String, String)>) -> Result<ClientConfig>
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
     };
-    let Some((chain, key)) = identity else {
-        return Ok(builder.with_no_client_auth());
-    };
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(chain.as_bytes())
-        .collect::<Result<_, _>>()
-        .context("the client certificate is not PEM")?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).context("the client key is not PEM")?;
-    Ok(builder.with_client_auth_cert(chain, key)?)
+    Ok(match identity {
+        Some(Proof::Renewed(identity)) => builder.with_client_cert_resolver(identity),
+        Some(Proof::Pem(certificate, key)) => {
+            let identity = Identity::new(&certificate, &key);
+            let identity = identity.context("the client certificate")?;
+            builder.with_client_cert_resolver(Arc::new(identity))
+        }
+        None => builder.with_no_client_auth(),
+    })
 }
 
 fn roots(pem: &str) -> Result<RootCertStore> {

@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use knarr_api::yaml;
 use serde_json::Value;
 
-use super::connection::{Server, Trust};
+use super::connection::{Proof, Server, Trust};
 
 /// The server of the current context in the text of the kubeconfig at `path`.
 pub(crate) fn server(text: &str, path: &Path) -> Result<Server> {
@@ -38,7 +38,9 @@ pub(crate) fn server(text: &str, path: &Path) -> Result<Server> {
             _ if cluster["insecure-skip-tls-verify"] == true => Trust::Anybody,
             authorities => Trust::Authorities(authorities.unwrap_or_default()),
         },
-        identity: certificate.zip(key),
+        identity: certificate
+            .zip(key)
+            .map(|(certificate, key)| Proof::Pem(certificate, key)),
         token: token(user, base)?,
     })
 }
@@ -130,6 +132,10 @@ contexts:
             Trust::Authorities(pem) => Some(pem),
             Trust::Anybody => None,
         };
+        let identity = identity.map(|proof| match proof {
+            Proof::Pem(certificate, key) => (certificate, key),
+            Proof::Renewed(_) => panic!("a file is read once"),
+        });
         Ok((url.to_string(), authorities, identity, token))
     }
 

@@ -66,6 +66,10 @@ fn kubectl_reaches_into_pods() {
             ),
             ("kubectl logs parrot --tail=1", Says("heard two")),
             (
+                "(echo older; sleep 1) | KUBECTL_REMOTE_COMMAND_WEBSOCKETS=false timeout 10 kubectl attach -i parrot; kubectl logs parrot --tail=1",
+                Says("heard older"),
+            ),
+            (
                 "kubectl logs parrot --timestamps --since=1h",
                 Says("Z heard one"),
             ),
@@ -135,7 +139,7 @@ fn forwards(world: &World, target: &str, port: &str) {
 
 fn follows_a_log(world: &World) {
     let log = world.nodes[0].data_dir().join("../followed.log");
-    let mut command = shell(world, "exec kubectl logs -f parrot --tail=1");
+    let mut command = shell(world, "exec kubectl logs -f parrot --tail=2");
     command.stdout(std::fs::File::create(&log).expect("a file"));
     command.stderr(Stdio::null());
     let mut session = world.nodes[0].netns.spawn(command);

@@ -1,4 +1,4 @@
-//! A serving certificate that is issued anew before it ends, by the first connection that finds it old. Needs no timer.
+//! Certificates that are issued anew before they end, by the first connection that finds one old. Needs no timer.
 
 use std::{
     path::PathBuf,
@@ -6,20 +6,28 @@ use std::{
 };
 
 use rustls::{
+    SignatureScheme,
+    client::ResolvesClientCert,
     crypto::CryptoProvider,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 
 use super::{
-    Authority, Error, Identity, NewFiles, Pki, Role,
+    Authority, Error, Identity, NewFiles, Role,
     authority::{renewal_seconds, unix_seconds},
     identity,
 };
 
+/// Where a certificate is kept.
+pub(super) struct Place {
+    pub(super) directory: PathBuf,
+    pub(super) name: &'static str,
+}
+
 /// The certificate in use and all it takes to replace it.
 pub(super) struct Renewing {
-    directory: PathBuf,
+    place: Place,
     authority: Arc<Authority>,
     role: Role,
     provider: Arc<CryptoProvider>,
@@ -33,12 +41,18 @@ struct Current {
 }
 
 impl Renewing {
-    pub(super) fn new(pki: &Pki, provider: Arc<CryptoProvider>) -> Result<Renewing, Error> {
+    pub(super) fn new(
+        place: Place,
+        authority: &Arc<Authority>,
+        role: Role,
+        shown: &Identity,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Renewing, Error> {
         Ok(Renewing {
-            directory: pki.directory.clone(),
-            authority: pki.authority.clone(),
-            role: pki.server_role.clone(),
-            current: RwLock::new(Current::new(&pki.server, &provider)?),
+            place,
+            authority: authority.clone(),
+            role,
+            current: RwLock::new(Current::new(shown, &provider)?),
             provider,
         })
     }
@@ -55,7 +69,7 @@ impl Renewing {
         if now_seconds >= current.renewal_seconds {
             match self.renewed() {
                 Ok(renewed) => *current = renewed,
-                Err(error) => tracing::warn!(%error, "renewing the serving certificate"),
+                Err(error) => tracing::warn!(%error, "renewing a certificate"),
             }
         }
         current.key.clone()
@@ -64,8 +78,8 @@ impl Renewing {
     fn renewed(&self) -> Result<Current, Error> {
         let mut new = NewFiles::default();
         let identity = identity(
-            &self.directory,
-            "server",
+            &self.place.directory,
+            self.place.name,
             &self.authority,
             &self.role,
             &mut new,
@@ -91,6 +105,20 @@ impl ResolvesServerCert for Renewing {
     }
 }
 
+impl ResolvesClientCert for Renewing {
+    fn resolve(
+        &self,
+        _root_hint_subjects: &[&[u8]],
+        _sigschemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        Some(self.key_at(unix_seconds()))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
 impl std::fmt::Debug for Renewing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Renewing")
@@ -102,7 +130,7 @@ impl std::fmt::Debug for Renewing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Config;
+    use crate::{Config, pki::Pki};
 
     #[test]
     fn an_old_certificate_is_replaced_and_a_fresh_one_kept() {
@@ -111,7 +139,12 @@ mod tests {
         let pki = Pki::open(&Config::for_tests(directory.clone()), &mut new).unwrap();
         new.place().unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let renewing = Renewing::new(&pki, provider).unwrap();
+        let place = Place {
+            directory: pki.directory.clone(),
+            name: "server",
+        };
+        let role = pki.server_role.clone();
+        let renewing = Renewing::new(place, &pki.authority, role, &pki.server, provider).unwrap();
         let due = renewal_seconds(&pki.server.certificate).unwrap();
         let shown = renewing.key_at(due - 1);
         assert!(Arc::ptr_eq(&shown, &renewing.key_at(due - 1)));
