@@ -151,7 +151,8 @@ pub(super) fn of_service(stored: &Stored) -> Vec<Term> {
     let mut annotations = annotations.map(|(key, _)| key.as_str());
     let proportional = annotations.any(|key| HINT_ANNOTATIONS.contains(&key));
     let states = [(balanced, BALANCED), (proportional, PROPORTIONAL)].into_iter();
-    let states = states.filter_map(|(holds, word)| holds.then(|| everywhere(word)));
+    let states = states.filter(|(holds, _)| *holds);
+    let states = states.map(|(_, word)| everywhere(word));
     selected.into_iter().chain(states).collect()
 }
 
