@@ -20,6 +20,7 @@ mod fronts;
 mod health;
 mod history;
 mod host;
+mod hostile;
 mod localhost;
 mod model;
 mod names;
