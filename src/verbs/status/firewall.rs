@@ -25,7 +25,7 @@ pub(super) async fn rows(client: &Client, own_node: Option<&str>) -> Result<Vec<
     let mut rows: Vec<Row> = told
         .map(|(node, text)| row(node, Health::Warning, format!("said: {text}")))
         .collect();
-    for (node, walls) in own {
+    if let Some((node, walls)) = own {
         rows.extend(walls.into_iter().map(|wall| {
             let health = if wall.has_gate {
                 Health::Warning
