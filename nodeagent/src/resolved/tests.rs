@@ -73,7 +73,7 @@ fn told(answer: u8) -> (Result<(), Error>, Vec<Vec<u8>>) {
 fn resolved_is_told_servers_and_domain_of_our_link_only() {
     let (outcome, calls) = told(2);
     outcome.expect("told");
-    let [servers, domains, dnssec, tls] = calls.as_slice() else {
+    let [servers, domains, dnssec, tls, llmnr, mdns] = calls.as_slice() else {
         panic!("{calls:?}")
     };
     let mut expected = vec![7, 0, 0, 0, 40, 0, 0, 0];
@@ -85,7 +85,7 @@ fn resolved_is_told_servers_and_domain_of_our_link_only() {
     let mut expected = vec![7, 0, 0, 0, 24, 0, 0, 0, 13, 0, 0, 0];
     expected.extend(b"cluster.local\0\0\0\x01\0\0\0");
     assert!(domains.ends_with(&expected), "{domains:?}");
-    for off in [dnssec, tls] {
+    for off in [dnssec, tls, llmnr, mdns] {
         assert!(off.ends_with(b"\x07\0\0\0\x02\0\0\0no\0"), "{off:?}");
     }
 }
