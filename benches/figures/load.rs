@@ -121,8 +121,12 @@ impl Session {
             let is_length = name.eq_ignore_ascii_case("content-length");
             is_length.then(|| value.trim().parse::<usize>().ok())?
         });
-        let length = length.expect("an answer of known length");
-        while self.buffer.len() < body_start + length {
+        let is_whole = |buffer: &[u8]| match length {
+            Some(length) => buffer.len() >= body_start + length,
+            // A long list is sent in chunks as it is made.
+            None => buffer.ends_with(b"\r\n0\r\n\r\n"),
+        };
+        while !is_whole(&self.buffer) {
             self.more().await;
         }
         Answer {

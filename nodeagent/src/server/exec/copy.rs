@@ -38,9 +38,7 @@ pub(super) async fn run(
         unwritten: Bytes::new(),
     };
     let (mut out_buffer, mut err_buffer) = (vec![0; OUTPUT_BYTES], vec![0; OUTPUT_BYTES]);
-    let mut code = None;
-    loop {
-        let has_ended = code.is_some();
+    let code = loop {
         let is_stuck = !copy.unwritten.is_empty();
         let Streams {
             stdin,
@@ -48,9 +46,6 @@ pub(super) async fn run(
             stderr,
             ..
         } = &mut copy.streams;
-        if has_ended && stdout.is_none() && stderr.is_none() {
-            return code;
-        }
         tokio::select! {
             length = read(stdout, &mut out_buffer) => {
                 copy.show(Channel::Stdout, out_buffer.get(..length)?).await?;
@@ -58,19 +53,41 @@ pub(super) async fn run(
             length = read(stderr, &mut err_buffer) => {
                 copy.show(Channel::Stderr, err_buffer.get(..length)?).await?;
             }
-            result = &mut ended, if !has_ended => code = Some(result.unwrap_or(KILLED)),
+            result = &mut ended => break result.unwrap_or(KILLED),
             written = write(stdin, &copy.unwritten), if is_stuck => match written {
                 Some(length) => copy.unwritten.advance(length),
                 None => copy.drop_stdin(),
             },
-            input = receiver.next(), if !has_ended && !is_stuck => copy.take(input)?,
+            input = receiver.next(), if !is_stuck => copy.take(input)?,
             () = tokio::time::sleep(ASK_EVERY), if is_stuck => copy.sender.ping().await.ok()?,
-            () = tokio::time::sleep(DRAIN_PAUSE_MAX), if has_ended => return code,
         }
-    }
+    };
+    copy.drain(&mut out_buffer, &mut err_buffer).await?;
+    Some(code)
 }
 
 impl Copy<'_> {
+    /// Sends on what the process left in its pipes.
+    async fn drain(&mut self, out_buffer: &mut [u8], err_buffer: &mut [u8]) -> Option<()> {
+        loop {
+            let Streams { stdout, stderr, .. } = &mut self.streams;
+            if stdout.is_none() && stderr.is_none() {
+                return Some(());
+            }
+            tokio::select! {
+                // On a busy machine the pause is over before this task looks again: what is there goes first.
+                biased;
+                length = read(stdout, out_buffer) => {
+                    self.show(Channel::Stdout, out_buffer.get(..length)?).await?;
+                }
+                length = read(stderr, err_buffer) => {
+                    self.show(Channel::Stderr, err_buffer.get(..length)?).await?;
+                }
+                () = tokio::time::sleep(DRAIN_PAUSE_MAX) => return Some(()),
+            }
+        }
+    }
+
     /// Sends output on; none is the end of its stream.
     async fn show(&mut self, channel: Channel, bytes: &[u8]) -> Option<()> {
         if !bytes.is_empty() {
