@@ -5,6 +5,7 @@ mod write;
 
 use serde_json::Value;
 
+pub use crate::meta::Scope;
 use crate::{field, meta, names};
 
 /// Everything the API server needs to know of a kind. Behaviour that differs between kinds is here or nowhere.
@@ -47,12 +48,6 @@ pub struct View {
     pub of: &'static Kind,
     pub to_stored: fn(&mut Value),
     pub from_stored: fn(&mut Value),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    Cluster,
-    Namespaced,
 }
 
 /// Where objects of a kind are kept.

@@ -22,6 +22,7 @@ mod loadbalancer;
 mod mirroring;
 mod namespace;
 mod node;
+mod partial;
 mod podcidr;
 mod podgc;
 mod pods;
@@ -39,6 +40,7 @@ mod stop_test;
 mod store;
 mod template;
 mod terms;
+mod well_known;
 mod write;
 
 use ipnet::IpNet;

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Generation, Kind, MetadataCheck};
-use crate::{field, meta};
+use super::{FinalizerNames, Generation, Kind, MetadataCheck};
+use crate::{field, meta, names};
 
 impl Kind {
     /// Readies a decoded and defaulted object for [`Kind::validate_create`].
@@ -17,7 +17,7 @@ impl Kind {
 
     /// Everything that is wrong with a new object, in Kubernetes' order.
     pub fn validate_create(&self, object: &Value) -> Vec<field::Error> {
-        let mut errors = meta::validate_create(self, object);
+        let mut errors = self.validate_metadata(object);
         errors.extend((self.strategy.validate_create)(object));
         errors
     }
@@ -39,7 +39,7 @@ impl Kind {
         let mut errors = self.validate_metadata_update(new, old);
         for check in self.strategy.metadata_checks {
             errors.extend(match check {
-                MetadataCheck::Create => meta::validate_create(self, new),
+                MetadataCheck::Create => self.validate_metadata(new),
                 MetadataCheck::Update => meta::validate_update(new, old),
             });
         }
@@ -61,9 +61,18 @@ impl Kind {
         errors
     }
 
+    /// What is wrong with the metadata of a new object, or of the new state of one.
+    pub fn validate_metadata(&self, object: &Value) -> Vec<field::Error> {
+        let mut errors = meta::validate(object, self.scope, self.strategy.validate_name);
+        if self.strategy.finalizer_names == FinalizerNames::StandardOrPrefixed {
+            errors.extend(meta::validate_finalizer_prefixes(object));
+        }
+        errors
+    }
+
     /// What the update of any kind of object must keep, for subresources that are written in ways of their own.
     pub fn validate_metadata_update(&self, new: &Value, old: &Value) -> Vec<field::Error> {
-        let mut errors = meta::validate_any_name(self, new);
+        let mut errors = meta::validate(new, self.scope, names::path_segment);
         errors.extend(meta::validate_update(new, old));
         errors
     }

@@ -42,9 +42,9 @@ use tokio_util::sync::CancellationToken;
 use super::event::{self, Notice, Pending, Recorder};
 use super::follow::{Scope, Source};
 use super::queue::{Next, Queue};
-use super::serviceaccount::ROOT_CA;
 use super::store::{Object, Store};
 use super::terms;
+use super::well_known::ROOT_CA;
 use crate::storage;
 
 /// Where nodes say that they live.

@@ -2,6 +2,7 @@
 
 mod node;
 mod plan;
+mod snapshot;
 mod update;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use super::queue::Next;
 use super::replicas;
 use super::store::Key;
 use super::write::{Error, perform, perform_all};
+use snapshot::Snapshot;
 
 const COMPONENT: &str = "daemonset-controller";
 
@@ -100,12 +102,12 @@ fn snapshot<'a>(
     cluster: &Cluster,
     set: &'a k8s_openapi::api::apps::v1::DaemonSet,
     hash: &'a str,
-) -> plan::Snapshot<'a> {
+) -> Snapshot<'a> {
     let selector = &set.spec.selector;
     let claim = claim(set, selector, candidates(set, selector, &cluster.pods));
     let claimed = claim.writes(set);
     let pods: Vec<Arc<Pod>> = claim.owned.into_iter().chain(claim.adopted).collect();
-    plan::Snapshot {
+    Snapshot {
         set,
         hash,
         claimed,

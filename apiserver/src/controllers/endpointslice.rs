@@ -20,14 +20,13 @@ use super::queue::{Next, Queue};
 use super::selection;
 use super::store::Key;
 use super::terms;
+use super::well_known::{MANAGED_BY_LABEL, SERVICE_NAME_LABEL};
 use super::write::{Error, Write, perform_all};
 
 pub(super) use endpoint::{hostname, is_ipv6_first, port_number, publishes_not_ready};
-pub(super) use hints::HINT_ANNOTATIONS;
+pub(super) use plan::{PortMap, port_map};
 
 const COMPONENT: &str = "endpoint-slice-controller";
-pub(super) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
-pub(super) const MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGED_BY: &str = "endpointslice-controller.k8s.io";
 
 /// Adds the controller's observers and its loop.

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use knarr_api::{kind::Kind, kinds};
-use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::follow::{Scope, Side, Source};
+use super::partial::Partial;
 use crate::storage::{self, Stored};
 use graph::Graph;
 
@@ -177,21 +178,6 @@ impl Inventory {
     }
 }
 
-/// What is read of a document.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Document {
-    metadata: Metadata,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Metadata {
-    owner_references: Option<Vec<OwnerReference>>,
-    deletion_timestamp: Option<String>,
-    finalizers: Option<Vec<String>>,
-}
-
 impl Item {
     fn read(stored: &Stored) -> Item {
         let storage::Key {
@@ -199,17 +185,15 @@ impl Item {
             namespace,
             name,
         } = &stored.key;
-        // The server wrote the document itself, and takes no metadata of another shape.
-        let Document { metadata } = serde_json::from_slice(&stored.document).unwrap_or_default();
-        let has = |finalizer: &str| metadata.finalizers.iter().flatten().any(|f| f == finalizer);
+        let Partial { metadata, .. } = Partial::<IgnoredAny>::read(stored);
         let deleting = metadata.deletion_timestamp.is_some();
         Item {
             kind,
             namespace: namespace.clone(),
             name: name.clone(),
             deleting,
-            waits: deleting && has(FOREGROUND_FINALIZER),
-            orphans: deleting && has(ORPHAN_FINALIZER),
+            waits: deleting && metadata.has_finalizer(FOREGROUND_FINALIZER),
+            orphans: deleting && metadata.has_finalizer(ORPHAN_FINALIZER),
             owners: metadata.owner_references.unwrap_or_default(),
         }
     }

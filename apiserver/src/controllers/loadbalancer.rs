@@ -21,7 +21,6 @@ use super::store::Key;
 use super::terms::{BALANCED, everywhere};
 use super::write::{Error, Write, perform};
 
-pub(super) use plan::FINALIZER;
 use plan::{Answering, Step};
 use pool::Pools;
 

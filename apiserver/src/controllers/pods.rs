@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodCondition};
 
 use super::cluster::Cluster;
 use super::terms;
@@ -78,6 +78,35 @@ pub(super) fn availability(pod: &Pod, min_ready_seconds: i32, now: Timestamp) ->
 pub(super) fn node_name(pod: &Pod) -> Option<&str> {
     let name = pod.spec.as_ref()?.node_name.as_deref()?;
     Some(name).filter(|name| !name.is_empty())
+}
+
+/// When a pod ended, as far as it can be told.
+pub(super) fn ended(pod: &Pod) -> Option<Timestamp> {
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    let finished = statuses.into_iter().flatten().filter_map(|status| {
+        let terminated = status.state.as_ref()?.terminated.as_ref()?;
+        terminated.finished_at.as_ref().map(|time| time.0)
+    });
+    let ready = condition(pod, "Ready")
+        .and_then(|c| c.last_transition_time.as_ref())
+        .map(|time| time.0);
+    let deleted = pod.metadata.deletion_timestamp.as_ref().map(|time| time.0);
+    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    finished.max().or(deleted).or(ready).or(created)
+}
+
+/// How other objects point at the pod.
+pub(super) fn reference(pod: &Pod) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Pod".to_owned()),
+        namespace: pod.metadata.namespace.clone(),
+        name: pod.metadata.name.clone(),
+        uid: pod.metadata.uid.clone(),
+        ..ObjectReference::default()
+    }
 }
 
 /// The pods that have their place on a node.

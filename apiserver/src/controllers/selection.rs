@@ -11,11 +11,7 @@ use super::queue::Queue;
 use super::selector::{self, Labels};
 use super::store::Key;
 use super::terms;
-
-/// Topology label that gives endpoints their zone.
-pub(super) const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
-pub(super) const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
-pub(super) const TRIGGER_TIME_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+use super::well_known::ZONE_LABEL;
 
 /// The selector by which the endpoint controllers serve this Service, if they do at all.
 pub(super) fn served_selector(service: &Service) -> Option<&Labels> {

@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::cluster::Cluster;
 use super::queue::{Next, Queue};
 use super::store::{Object, Store};
+use super::well_known::ROOT_CA;
 use super::write::{Error, Write, perform};
 
 const ACCOUNT: &str = "default";
-pub(super) const ROOT_CA: &str = "kube-root-ca.crt";
 const ROOT_CA_KEY: &str = "ca.crt";
 const ROOT_CA_DESCRIPTION: &str = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters.";
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
-use super::endpointslice::{HINT_ANNOTATIONS, SERVICE_NAME_LABEL};
-use super::loadbalancer;
+use super::partial::{Metadata, Partial};
 use super::store::Term;
+use super::well_known::{HINTS_ANNOTATIONS, LOAD_BALANCER_FINALIZER, SERVICE_NAME_LABEL};
 use crate::storage::Stored;
 
 /// A pod that ended.
@@ -42,47 +42,16 @@ pub(super) fn everywhere(word: &str) -> Term {
     Term::InCluster(word.to_owned())
 }
 
-/// The fields that terms are made of.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Fields {
-    metadata: Metadata,
-    spec: Spec,
-    status: Status,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Metadata {
-    owner_references: Option<Vec<OwnerReference>>,
-    deletion_timestamp: Option<String>,
-    finalizers: Option<Vec<String>>,
-    annotations: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Spec {
+struct Placed {
     node_name: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Status {
-    phase: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Owned {
-    metadata: Metadata,
-}
-
-#[derive(Default, Deserialize)]
 #[serde(default)]
-struct Selecting {
-    metadata: Metadata,
-    spec: Selection,
+struct Phased {
+    phase: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -93,17 +62,10 @@ struct Selection {
     selector: Option<BTreeMap<String, String>>,
 }
 
-impl Metadata {
-    fn controller(&self) -> Option<Term> {
-        let mut owners = self.owner_references.iter().flatten();
-        let owner = owners.find(|owner| owner.controller == Some(true))?;
-        Some(controller(&owner.kind, &owner.name))
-    }
-}
-
-/// What cannot be read is found by nothing, as nothing can be decoded of it.
-fn read<'d, T: Default + Deserialize<'d>>(stored: &'d Stored) -> T {
-    serde_json::from_slice(&stored.document).unwrap_or_default()
+fn controller_of(metadata: &Metadata) -> Option<Term> {
+    let mut owners = metadata.owner_references.iter().flatten();
+    let owner = owners.find(|owner| owner.controller == Some(true))?;
+    Some(controller(&owner.kind, &owner.name))
 }
 
 fn labels(stored: &Stored) -> impl Iterator<Item = Term> {
@@ -112,11 +74,11 @@ fn labels(stored: &Stored) -> impl Iterator<Item = Term> {
 
 /// By each label, its controller, its node, and what it waits for.
 pub(super) fn of_pod(stored: &Stored) -> Vec<Term> {
-    let Fields {
+    let Partial {
         metadata,
         spec,
         status,
-    } = read(stored);
+    } = Partial::<Placed, Phased>::read(stored);
     let placed = spec.node_name.filter(|node| !node.is_empty());
     let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
     let leaving = metadata.deletion_timestamp.is_some();
@@ -125,7 +87,7 @@ pub(super) fn of_pod(stored: &Stored) -> Vec<Term> {
         (None, false, false) => Some(WAITING),
         (_, true, _) | (Some(_), false, _) => None,
     };
-    let terms = labels(stored).chain(metadata.controller());
+    let terms = labels(stored).chain(controller_of(&metadata));
     let terms = terms.chain(placed.as_deref().map(node));
     let terms = terms.chain(ended.then(|| everywhere(ENDED)));
     terms.chain(state.map(everywhere)).collect()
@@ -133,23 +95,21 @@ pub(super) fn of_pod(stored: &Stored) -> Vec<Term> {
 
 /// By each label and its controller.
 pub(super) fn of_owned(stored: &Stored) -> Vec<Term> {
-    let Owned { metadata } = read(stored);
-    labels(stored).chain(metadata.controller()).collect()
+    let Partial { metadata, .. } = Partial::<IgnoredAny>::read(stored);
+    labels(stored).chain(controller_of(&metadata)).collect()
 }
 
 /// By one label that every pod it selects has, and by whether addresses of the pool or the zones of nodes concern it.
 pub(super) fn of_service(stored: &Stored) -> Vec<Term> {
-    let Selecting { metadata, spec } = read(stored);
+    let Partial { metadata, spec, .. } = Partial::<Selection>::read(stored);
     let type_ = spec.type_.as_deref();
     let selector = spec.selector.filter(|_| type_ != Some("ExternalName"));
     let selected = selector.iter().flatten().next();
     let selected = selected.map(|(key, value)| label(key, value));
-    let mut finalizers = metadata.finalizers.iter().flatten();
-    let balanced = type_ == Some("LoadBalancer")
-        || finalizers.any(|finalizer| finalizer == loadbalancer::FINALIZER);
+    let balanced = type_ == Some("LoadBalancer") || metadata.has_finalizer(LOAD_BALANCER_FINALIZER);
     let annotations = metadata.annotations.iter().flatten();
     let mut annotations = annotations.map(|(key, _)| key.as_str());
-    let proportional = annotations.any(|key| HINT_ANNOTATIONS.contains(&key));
+    let proportional = annotations.any(|key| HINTS_ANNOTATIONS.contains(&key));
     let states = [(balanced, BALANCED), (proportional, PROPORTIONAL)].into_iter();
     let states = states.filter(|(holds, _)| *holds);
     let states = states.map(|(_, word)| everywhere(word));
@@ -226,12 +186,12 @@ mod tests {
         );
         check(
             of_service,
-            json!({"metadata": {"finalizers": [loadbalancer::FINALIZER]}, "spec": {"type": "ClusterIP"}}),
+            json!({"metadata": {"finalizers": [LOAD_BALANCER_FINALIZER]}, "spec": {"type": "ClusterIP"}}),
             &[everywhere(BALANCED)],
         );
         check(
             of_service,
-            json!({"metadata": {"annotations": {HINT_ANNOTATIONS[0]: "Auto"}}, "spec": {}}),
+            json!({"metadata": {"annotations": {HINTS_ANNOTATIONS[0]: "Auto"}}, "spec": {}}),
             &[everywhere(PROPORTIONAL)],
         );
     }

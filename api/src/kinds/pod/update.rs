@@ -20,7 +20,7 @@ const UNCHANGEABLE: &str = "pod updates may not change fields other than `spec.c
 
 /// Validates a write of a stored pod.
 pub fn validate(new: &Value, old: &Value) -> Errors {
-    let mut errors = meta::validate_create(&super::POD, new);
+    let mut errors = super::POD.validate_metadata(new);
     validate::metadata_and_spec(&mut errors, new);
     annotation_changes(&mut errors, new, old);
     let path = Path::new("spec");
@@ -245,7 +245,7 @@ fn raise_generation(new: &mut Value, old: &Value) {
 
 fn metadata_and_spec(new: &Value, old: &Value) -> Errors {
     let mut errors = meta::validate_update(new, old);
-    errors.extend(meta::validate_create(&super::POD, new));
+    errors.extend(super::POD.validate_metadata(new));
     validate::metadata_and_spec(&mut errors, new);
     errors
 }

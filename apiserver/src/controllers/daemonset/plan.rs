@@ -1,14 +1,13 @@
 //! The plan for one DaemonSet: its pods, node by node, and its status.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetStatus};
 use k8s_openapi::api::core::v1::{Node, Pod};
 
-use super::node::{Place, hash, place, pod, target};
+use super::node::{Place, hash, pod, target};
+use super::snapshot::{NodePods, Snapshot, nodes};
 use super::update::roll;
 use crate::controllers::event::Notice;
 use crate::controllers::pods::{self, Availability};
@@ -17,53 +16,9 @@ use crate::controllers::replicas::PodWrites;
 use crate::controllers::selector;
 use crate::controllers::write::Write;
 
-/// Everything one DaemonSet's plan looks at.
-pub(super) struct Snapshot<'a> {
-    pub(super) set: &'a DaemonSet,
-    /// Hash of the present template.
-    pub(super) hash: &'a str,
-    /// Adoptions and releases still to be made.
-    pub(super) claimed: Vec<Write<Pod>>,
-    /// The daemon's pods.
-    pub(super) pods: Vec<Arc<Pod>>,
-    pub(super) nodes: Vec<Arc<Node>>,
-    pub(super) now: Timestamp,
-}
-
-/// The daemon's pods on one node, oldest first.
-pub(super) type NodePods = Vec<Arc<Pod>>;
-
 pub(super) struct PodPlan {
     pub(super) writes: PodWrites,
     pub(super) notices: Vec<Notice>,
-}
-
-fn by_node(snapshot: &Snapshot<'_>) -> BTreeMap<String, NodePods> {
-    let mut by_node: BTreeMap<String, NodePods> = BTreeMap::new();
-    for pod in &snapshot.pods {
-        let node = target(pod).unwrap_or_default().to_owned();
-        by_node.entry(node).or_default().push(Arc::clone(pod));
-    }
-    for on_node in by_node.values_mut() {
-        on_node.sort_by_key(|pod| {
-            let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-            (
-                pods::node_name(pod).is_none(),
-                created,
-                pod.metadata.name.clone(),
-            )
-        });
-    }
-    by_node
-}
-
-fn nodes<'a>(snapshot: &'a Snapshot<'_>) -> Vec<(Place, &'a Arc<Node>, NodePods)> {
-    let mut by_node = by_node(snapshot);
-    let placed = snapshot.nodes.iter().map(|node| {
-        let on_node = by_node.remove(node.metadata.name.as_deref().unwrap_or_default());
-        (place(snapshot.set, node), node, on_node.unwrap_or_default())
-    });
-    placed.collect()
 }
 
 /// Plans the pod writes.
@@ -212,6 +167,7 @@ pub(super) fn plan_status(snapshot: &Snapshot<'_>) -> (Option<Write<DaemonSet>>,
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use serde_json::{Value, json};
 
     use super::*;

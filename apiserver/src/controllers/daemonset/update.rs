@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::node::{Place, hash, pod};
-use super::plan::{NodePods, Snapshot};
+use super::snapshot::{NodePods, Snapshot};
 use crate::controllers::pods::{self, Availability, availability};
 use crate::controllers::replicas::PodWrites;
 

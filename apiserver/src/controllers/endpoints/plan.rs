@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Pod, Service,
-    ServicePort,
+    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service, ServicePort,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -16,8 +15,9 @@ use crate::controllers::endpointslice::{
     hostname, is_ipv6_first, port_number, publishes_not_ready,
 };
 use crate::controllers::pods;
-use crate::controllers::selection::{HEADLESS_LABEL, TRIGGER_TIME_ANNOTATION, is_headless};
+use crate::controllers::selection::is_headless;
 use crate::controllers::selector::Labels;
+use crate::controllers::well_known::{HEADLESS_LABEL, TRIGGER_TIME_ANNOTATION};
 use crate::controllers::write::Write;
 
 const MANAGED_BY_LABEL: &str = "endpoints.kubernetes.io/managed-by";
@@ -118,13 +118,7 @@ fn offer(service: &Service, pod: &Pod) -> Option<Offer> {
         ip: ip.to_owned(),
         hostname: hostname(pod, service),
         node_name: pods::node_name(pod).map(str::to_owned),
-        target_ref: Some(ObjectReference {
-            kind: Some("Pod".to_owned()),
-            namespace: pod.metadata.namespace.clone(),
-            name: pod.metadata.name.clone(),
-            uid: pod.metadata.uid.clone(),
-            ..ObjectReference::default()
-        }),
+        target_ref: Some(pods::reference(pod)),
     };
     let ready = lenient || pods::is_ready(pod);
     Some(Offer {

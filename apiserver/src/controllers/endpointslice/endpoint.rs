@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Container, Node, ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Container, Node, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::super::pods;
-use super::super::selection::{ZONE_LABEL, is_headless};
+use super::super::selection::is_headless;
+use super::super::well_known::ZONE_LABEL;
 
 /// Family of a slice's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,13 +113,7 @@ pub(super) fn candidate(
         }),
         hostname: hostname(pod, service),
         node_name: pods::node_name(pod).map(str::to_owned),
-        target_ref: Some(ObjectReference {
-            kind: Some("Pod".to_owned()),
-            namespace: pod.metadata.namespace.clone(),
-            name: pod.metadata.name.clone(),
-            uid: pod.metadata.uid.clone(),
-            ..ObjectReference::default()
-        }),
+        target_ref: Some(pods::reference(pod)),
         zone: node
             .and_then(|node| node.metadata.labels.as_ref()?.get(ZONE_LABEL))
             .filter(|zone| !zone.is_empty())

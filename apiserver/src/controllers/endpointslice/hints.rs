@@ -3,8 +3,7 @@
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, ForNode, ForZone};
 
-const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
-const MODE: &str = "service.kubernetes.io/topology-mode";
+use crate::controllers::well_known::HINTS_ANNOTATIONS;
 
 /// Whom an endpoint prefers to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +29,10 @@ impl Distribution {
     }
 }
 
-/// The annotations that [`is_proportional`] reads.
-pub(in crate::controllers) const HINT_ANNOTATIONS: [&str; 2] = [HINTS, MODE];
-
 /// Says whether an annotation asks for hints in proportion to the zones, which no `trafficDistribution` overrules.
 pub(super) fn is_proportional(service: &Service) -> bool {
     let annotations = service.metadata.annotations.as_ref();
-    let asked = annotations.and_then(|all| all.get(HINTS).or_else(|| all.get(MODE)));
+    let asked = annotations.and_then(|all| HINTS_ANNOTATIONS.iter().find_map(|key| all.get(*key)));
     matches!(asked.map(String::as_str), Some("Auto" | "auto"))
 }
 

@@ -12,13 +12,16 @@ use super::endpoint::{AddressType, address_types, candidate, ports, publishes_no
 use super::hints::{Distribution, hints};
 use super::pack::{Packing, pack};
 use super::proportion::{self, Zones};
-use super::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_NAME_LABEL, deletion};
+use super::{MANAGED_BY, deletion};
 use crate::controllers::claim::{controller_reference, is_controlled_by};
 use crate::controllers::event::Notice;
 use crate::controllers::inventory::FOREGROUND_FINALIZER;
 use crate::controllers::pods;
-use crate::controllers::selection::{HEADLESS_LABEL, TRIGGER_TIME_ANNOTATION, is_headless};
+use crate::controllers::selection::is_headless;
 use crate::controllers::selector::Labels;
+use crate::controllers::well_known::{
+    HEADLESS_LABEL, MANAGED_BY_LABEL, SERVICE_NAME_LABEL, TRIGGER_TIME_ANNOTATION,
+};
 use crate::controllers::write::Write;
 
 /// Everything one Service's plan looks at.
@@ -40,7 +43,7 @@ pub(super) struct Plan {
 }
 
 /// Ports in an order that does not depend on how they were listed.
-type PortMap = Vec<(String, String, i32, Option<String>)>;
+pub(in crate::controllers) type PortMap = Vec<(String, String, i32, Option<String>)>;
 
 /// Plans the writes; none when every slice is right already.
 pub(super) fn plan(snapshot: &Snapshot<'_>) -> Plan {
@@ -149,7 +152,7 @@ fn listed<'a>(snapshot: &'a Snapshot<'_>) -> impl Iterator<Item = &'a Arc<Pod>> 
     pods.filter(move |pod| !pods::is_terminal(pod) && (tolerates || has_node(pod)))
 }
 
-fn port_map(ports: &[EndpointPort]) -> PortMap {
+pub(in crate::controllers) fn port_map(ports: &[EndpointPort]) -> PortMap {
     let mut map: PortMap = ports
         .iter()
         .map(|port| {

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, EndpointSlice, ForZone};
 use knarr_api::quantity::Quantity;
 
-use crate::controllers::selection::ZONE_LABEL;
+use crate::controllers::well_known::ZONE_LABEL;
 
 /// By how much a zone's endpoints may get more than their share of the traffic.
 const OVERLOAD_MAX: f64 = 0.2;

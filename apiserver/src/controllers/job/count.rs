@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{JobSpec, JobStatus, UncountedTerminatedPods};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -213,22 +212,4 @@ fn split(uids: Option<Vec<String>>, held: &BTreeSet<&str>) -> (Vec<String>, i32)
         .into_iter()
         .partition(|uid| held.contains(uid.as_str()));
     (held, i32::try_from(gone.len()).unwrap_or(i32::MAX))
-}
-
-/// When a pod ended, as far as it can be told.
-pub(super) fn ended(pod: &Pod) -> Option<Timestamp> {
-    let statuses = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_ref());
-    let finished = statuses.into_iter().flatten().filter_map(|status| {
-        let terminated = status.state.as_ref()?.terminated.as_ref()?;
-        terminated.finished_at.as_ref().map(|time| time.0)
-    });
-    let ready = pods::condition(pod, "Ready")
-        .and_then(|c| c.last_transition_time.as_ref())
-        .map(|time| time.0);
-    let deleted = pod.metadata.deletion_timestamp.as_ref().map(|time| time.0);
-    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    finished.max().or(deleted).or(ready).or(created)
 }

@@ -9,7 +9,6 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::JobSpec;
 use k8s_openapi::api::core::v1::Pod;
 
-use super::count::ended;
 use super::index;
 use super::policy::{Consequence, consequence};
 use crate::controllers::pods;
@@ -93,7 +92,7 @@ pub(super) fn replacement(
         }
     }
     let count = u32::try_from(failures.all()).unwrap_or(u32::MAX);
-    let since = ended(failed).map_or(SignedDuration::ZERO, |end| now.duration_since(end));
+    let since = pods::ended(failed).map_or(SignedDuration::ZERO, |end| now.duration_since(end));
     let left = delay(count) - since;
     (failures, left.is_positive().then_some(left))
 }

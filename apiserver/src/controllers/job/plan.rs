@@ -9,7 +9,7 @@ use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::{EnvVar, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::count::{Counts, FINALIZER, count, ended, has_finalizer, is_indexed};
+use super::count::{Counts, FINALIZER, count, has_finalizer, is_indexed};
 use super::per_index::{self, Failures};
 use super::status::{self, COMPLETE, FAILED, FAILURE, SUCCESS, SUSPENDED, Verdict};
 use super::{index, policy};
@@ -348,9 +348,11 @@ fn backoff(snapshot: &Snapshot<'_>) -> Option<Duration> {
             .iter()
             .filter(move |pod| pods::phase(pod) == phase)
     };
-    let last_success = with_phase("Succeeded").filter_map(|pod| ended(pod)).max();
+    let last_success = with_phase("Succeeded")
+        .filter_map(|pod| pods::ended(pod))
+        .max();
     let failures: Vec<Timestamp> = with_phase("Failed")
-        .filter_map(|pod| ended(pod))
+        .filter_map(|pod| pods::ended(pod))
         .filter(|end| Some(*end) > last_success)
         .collect();
     let last = failures.iter().max()?;

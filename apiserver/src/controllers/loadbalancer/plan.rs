@@ -9,8 +9,7 @@ use knarr_api::kinds::service::LOAD_BALANCER_CLASS;
 
 use super::pool::Pools;
 use crate::controllers::addresses::AddressRange;
-
-pub(in crate::controllers) const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
+use crate::controllers::well_known::LOAD_BALANCER_FINALIZER;
 
 /// Whether there is a node whose proxy would answer at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +61,7 @@ fn has_finalizer(service: &Service) -> bool {
         .finalizers
         .iter()
         .flatten()
-        .any(|f| f == FINALIZER)
+        .any(|f| f == LOAD_BALANCER_FINALIZER)
 }
 
 /// The finalizers with ours, if it is missing.
@@ -71,14 +70,14 @@ pub(super) fn with_finalizer(service: &Service) -> Option<Vec<String>> {
         return None;
     }
     let mut finalizers = service.metadata.finalizers.clone().unwrap_or_default();
-    finalizers.push(FINALIZER.to_owned());
+    finalizers.push(LOAD_BALANCER_FINALIZER.to_owned());
     Some(finalizers)
 }
 
 pub(super) fn without_finalizer(service: &Service) -> Vec<String> {
     let finalizers = service.metadata.finalizers.iter().flatten();
     finalizers
-        .filter(|finalizer| *finalizer != FINALIZER)
+        .filter(|finalizer| *finalizer != LOAD_BALANCER_FINALIZER)
         .cloned()
         .collect()
 }

@@ -14,10 +14,12 @@ use knarr_api::names::address::{Family, parse_sloppy};
 use super::MANAGED_BY;
 use crate::controllers::claim::controller_reference;
 use crate::controllers::endpoints::repack::{Offer, repack};
-use crate::controllers::endpointslice::{MANAGED_BY_LABEL, SERVICE_NAME_LABEL};
+use crate::controllers::endpointslice::{PortMap, port_map};
 use crate::controllers::event::Notice;
-use crate::controllers::selection::TRIGGER_TIME_ANNOTATION;
 use crate::controllers::selector::Labels;
+use crate::controllers::well_known::{
+    MANAGED_BY_LABEL, SERVICE_NAME_LABEL, TRIGGER_TIME_ANNOTATION,
+};
 use crate::controllers::write::Write;
 
 const SKIP_LABEL: &str = "endpointslice.kubernetes.io/skip-mirror";
@@ -91,9 +93,7 @@ pub(super) fn plan(
 }
 
 /// What each slice is to hold, by family and ports.
-type Wanted = BTreeMap<(&'static str, PortKey), (Vec<EndpointPort>, Vec<Endpoint>)>;
-
-type PortKey = Vec<(String, String, i32, Option<String>)>;
+type Wanted = BTreeMap<(&'static str, PortMap), (Vec<EndpointPort>, Vec<Endpoint>)>;
 
 fn wanted(source: &Endpoints, notices: &mut Vec<Notice>) -> Wanted {
     let mut wanted = Wanted::new();
@@ -110,7 +110,7 @@ fn wanted(source: &Endpoints, notices: &mut Vec<Notice>) -> Wanted {
         skipped += valid.len().saturating_sub(ADDRESSES_MAX);
         for (ip, address, ready) in valid.into_iter().take(ADDRESSES_MAX) {
             let entry = wanted
-                .entry((Family::of(ip).wire(), key(&ports)))
+                .entry((Family::of(ip).wire(), port_map(&ports)))
                 .or_insert_with(|| (ports.clone(), Vec::new()));
             entry.1.push(endpoint(ip, address, ready));
         }
@@ -157,22 +157,6 @@ fn endpoint_port(port: &core::EndpointPort) -> EndpointPort {
         port: Some(port.port),
         protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())),
     }
-}
-
-fn key(ports: &[EndpointPort]) -> PortKey {
-    let mut key: PortKey = ports
-        .iter()
-        .map(|port| {
-            (
-                port.name.clone().unwrap_or_default(),
-                port.protocol.clone().unwrap_or_default(),
-                port.port.unwrap_or_default(),
-                port.app_protocol.clone(),
-            )
-        })
-        .collect();
-    key.sort();
-    key
 }
 
 fn endpoint(ip: IpAddr, address: &EndpointAddress, ready: bool) -> Endpoint {

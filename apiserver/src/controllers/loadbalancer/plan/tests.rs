@@ -11,7 +11,11 @@ fn service(name: &str, spec: Value, ips: &[&str]) -> Arc<Service> {
         full[key] = value.clone();
     }
     let ingress: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip})).collect();
-    let finalizers: &[&str] = if ips.is_empty() { &[] } else { &[FINALIZER] };
+    let finalizers: &[&str] = if ips.is_empty() {
+        &[]
+    } else {
+        &[LOAD_BALANCER_FINALIZER]
+    };
     let service = json!({"metadata": {"name": name, "namespace": "ns", "uid": name, "finalizers": finalizers},
         "spec": full, "status": {"loadBalancer": {"ingress": ingress}}});
     Arc::new(serde_json::from_value(service).expect("a Service"))
