@@ -13,7 +13,7 @@ use std::{
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use knarr_netproxy::nftables::{
     Nftables, Ruleset,
-    ruleset::edits,
+    edits::edits,
     text::render,
     wire::{Socket, encode},
 };

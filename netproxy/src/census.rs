@@ -9,7 +9,7 @@ use std::{
 use knarr_netproxy_plan::{Answer, FrontendKey, FrontendKind, Plan, PortKey};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::nftables::element::Set;
+use crate::nftables::set::Set;
 
 /// A sync that takes longer than this leaves its numbers out of one scrape.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);

@@ -2,7 +2,9 @@
 //!
 //! Owns the tables named `knarr`, one a family. Never touches another table, never runs `nft`.
 
+pub mod chain;
 pub mod dataplane;
+pub mod edits;
 pub mod element;
 pub mod elements;
 pub mod expression;
@@ -13,6 +15,7 @@ pub mod increment;
 mod increment_test;
 pub mod octets;
 pub mod ruleset;
+pub mod set;
 pub mod skeleton;
 pub mod statement;
 pub mod target;
@@ -23,7 +26,8 @@ pub mod wire;
 use std::{fmt, sync::Arc};
 
 pub use dataplane::{Applied, Nftables};
-pub use ruleset::{Edit, Ruleset};
+pub use edits::Edit;
+pub use ruleset::Ruleset;
 pub use wire::Error;
 
 /// The name of our table in each family.

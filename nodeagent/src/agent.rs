@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
-use knarr_client::Identity;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -28,7 +27,7 @@ use crate::host::{Host, Network};
 use crate::node::Description;
 use crate::paths::{self, Paths};
 use crate::pod::sandbox;
-use crate::server::{self, Server};
+use crate::server::{self, Server, ServingIdentity};
 use crate::services::Services;
 use crate::{netns, node};
 
@@ -46,15 +45,6 @@ pub struct Config {
     pub port: u16,
     /// Without it the agent serves no logs and no exec.
     pub serving: Option<ServingIdentity>,
-}
-
-/// How the agent's server shows itself and whom it believes.
-#[derive(Debug, Clone)]
-pub struct ServingIdentity {
-    /// May be replaced while the agent runs.
-    pub shown: Arc<Identity>,
-    /// Clients need a certificate of this authority, as PEM.
-    pub client_ca: String,
 }
 
 /// What stops an agent from starting.

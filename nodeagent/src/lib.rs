@@ -25,5 +25,6 @@ mod spdy;
 mod sysctl;
 mod teardown;
 
-pub use agent::{Config, Error, ServingIdentity, forward_packets, run};
+pub use agent::{Config, Error, forward_packets, run};
+pub use server::ServingIdentity;
 pub use teardown::{Error as TeardownError, teardown};

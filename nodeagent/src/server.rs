@@ -28,11 +28,11 @@ use tokio_rustls::TlsAcceptor;
 
 pub(crate) use channel::word as channel_frame;
 
-use crate::agent::ServingIdentity;
 use crate::host::Host;
 use crate::paths::Paths;
 use crate::pod::sandbox::{self, Record};
 use crate::protocol::{Run, STATE, State};
+use knarr_client::Identity;
 
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// A client that has not sent its request's headers by then is cut off.
@@ -61,6 +61,15 @@ pub(crate) struct Server {
     listener: TcpListener,
     acceptor: TlsAcceptor,
     port: u16,
+}
+
+/// How the agent's server shows itself and whom it believes.
+#[derive(Debug, Clone)]
+pub struct ServingIdentity {
+    /// May be replaced while the agent runs.
+    pub shown: Arc<Identity>,
+    /// Clients need a certificate of this authority, as PEM.
+    pub client_ca: String,
 }
 
 /// Listens on `port`, or on any other if that one is taken.

@@ -5,9 +5,11 @@ use std::{collections::BTreeMap, mem};
 use knarr_netproxy_plan::{Changes, Family, FrontendKey, Plan};
 
 use super::{
-    element::{Set, frontend_of},
+    edits::{Edit, Edits, edits},
+    element::frontend_of,
     increment::Tally,
-    ruleset::{Edit, Edits, Ruleset, edits},
+    ruleset::Ruleset,
+    set::Set,
     wire::{Batch, Error, Observed, Socket, Watch, encode, observe},
 };
 

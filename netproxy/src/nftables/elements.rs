@@ -1,6 +1,6 @@
 //! The elements of one set, in order of key.
 
-use super::element::{Key, Value};
+use super::set::{Key, Value};
 
 /// Elements sorted by key, each key once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

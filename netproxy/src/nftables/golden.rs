@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     Ruleset,
-    ruleset::edits,
+    edits::edits,
     text::{render, render_edits},
 };
 

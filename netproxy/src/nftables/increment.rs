@@ -6,8 +6,11 @@ use knarr_netproxy_plan::{Change, Changes, Family, Frontend, FrontendKey, Plan, 
 
 use super::{
     Name,
-    element::{self, Element, Key, Set, Value},
-    ruleset::{Chain, Edit, Edits, range_elements},
+    chain::Chain,
+    edits::{Edit, Edits},
+    element,
+    ruleset::range_elements,
+    set::{Element, Key, Set, Value},
     target::{Remembered, Target, of_affinity},
 };
 

@@ -9,9 +9,10 @@ use serde_json::json;
 
 use super::{
     Applied, Nftables, Ruleset,
+    chain::Chain,
+    edits::Edit,
     golden::essence,
     increment::Tally,
-    ruleset::{Chain, Edit},
     text::render,
     wire::{Observed, Socket, observe},
 };

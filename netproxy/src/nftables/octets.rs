@@ -1,6 +1,11 @@
 //! A few bytes, held in place: a set has tens of thousands of keys, and none is worth an allocation of its own.
 
-use std::{cmp::Ordering, fmt, ops::Deref};
+use std::{
+    cmp::Ordering,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::Deref,
+};
 
 /// At most `MAX` bytes.
 #[derive(Clone, Copy)]
@@ -82,6 +87,17 @@ impl<const MAX: usize> fmt::Debug for Octets<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
+}
+
+/// Reads an address as elements hold it.
+#[must_use]
+pub fn address(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
+        return Some(Ipv4Addr::from(octets).into());
+    }
+    <[u8; 16]>::try_from(bytes)
+        .ok()
+        .map(|octets| Ipv6Addr::from(octets).into())
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use knarr_netproxy_plan::Family;
 
 use super::{
     Verdict,
+    chain::{Chain, Hook, HookPoint, Rule},
     expression::{Comparison, Presence, Side},
-    ruleset::{Chain, Hook, HookPoint, Rule},
     statement::{FRONTEND, Field, Statement},
 };
 

@@ -9,9 +9,9 @@ use knarr_netproxy_plan::{
 
 use super::{
     Name, Verdict,
-    element::Set,
+    chain::{Chain, Rule},
     expression::{Comparison, Presence, Side},
-    ruleset::{Chain, Rule},
+    set::Set,
     statement::{FRONTEND, Field, Statement},
 };
 

@@ -1,17 +1,17 @@
 //! Writes tables and edits in nft's own language. Runs nothing.
 
-use std::{
-    fmt::Write as _,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::{fmt::Write as _, net::IpAddr};
 
 use ipnet::IpNet;
 use knarr_netproxy_plan::Family;
 
 use super::{
     TABLE,
-    element::{Counting, Key, Leads, Matching, Set, Value},
-    ruleset::{Chain, Edit, HookPoint, Rule, Ruleset},
+    chain::{Chain, Hook, HookPoint, Rule},
+    edits::Edit,
+    octets::address,
+    ruleset::Ruleset,
+    set::{Counting, Key, Leads, Matching, Set, Value},
     statement::{Field, Text, ip, key_text},
 };
 
@@ -125,7 +125,7 @@ pub fn render_edits(edits: &[Edit], family: Family) -> String {
     text
 }
 
-fn hook_of(edit: &Edit) -> Option<super::ruleset::Hook> {
+fn hook_of(edit: &Edit) -> Option<Hook> {
     match edit {
         Edit::AddChain(_, hook) => *hook,
         _ => None,
@@ -232,17 +232,6 @@ fn part(field: Field, from: &[u8], to: &[u8]) -> String {
             Err(_) => String::new(),
         },
     }
-}
-
-/// Reads an address as elements hold it.
-#[must_use]
-pub fn address(bytes: &[u8]) -> Option<IpAddr> {
-    if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
-        return Some(Ipv4Addr::from(octets).into());
-    }
-    <[u8; 16]>::try_from(bytes)
-        .ok()
-        .map(|octets| Ipv6Addr::from(octets).into())
 }
 
 /// A range as a CIDR where it is one.

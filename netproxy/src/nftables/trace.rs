@@ -11,11 +11,12 @@ use knarr_netproxy_plan::{Family, FrontendKey};
 
 use super::{
     Name, Ruleset, Verdict,
-    element::{Counting, Key, Matching, Set, Value, frontend_of},
+    chain::{Chain, HookPoint},
+    element::frontend_of,
     expression::{Base, Comparison, Expression, Meta, Presence, Register, Side},
-    ruleset::{Chain, HookPoint},
+    octets::address,
+    set::{Counting, Key, Matching, Set, Value},
     statement::Field,
-    text::address,
 };
 
 /// Jumps beyond this depth are refused by the kernel too.

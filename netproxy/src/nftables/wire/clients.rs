@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     netlink::message::{Attributes, Writer},
-    nftables::{TABLE, text::address},
+    nftables::{TABLE, octets::address},
 };
 
 /// A client that keeps its backend.

@@ -10,7 +10,8 @@ use crate::{
     netlink::message::Writer,
     nftables::{
         TABLE,
-        element::{Counting, Set, frontend_of},
+        element::frontend_of,
+        set::{Counting, Set},
     },
 };
 

@@ -10,9 +10,9 @@ use super::{
 use crate::netlink::message::Attributes;
 use crate::nftables::{
     Verdict,
-    element::{Counting, Key, Matching, Set, Value},
+    chain::{Hook, HookPoint},
     expression::{Base, Comparison, Expression, Meta, Presence, Register, Side},
-    ruleset::{Hook, HookPoint},
+    set::{Counting, Key, Matching, Set, Value},
 };
 
 /// A rule's expressions, if every one of them is of our kind.

@@ -13,9 +13,10 @@ use super::{
 use crate::netlink::message::{Open, Writer};
 use crate::nftables::{
     TABLE, Verdict,
-    element::{Counting, Key, Set, Value},
+    chain::{Hook, HookPoint},
+    edits::Edit,
     expression::{Base, Comparison, Expression, Meta, Presence, Register, Side},
-    ruleset::{Edit, Hook, HookPoint},
+    set::{Counting, Key, Set, Value},
     statement::Field,
 };
 

@@ -6,8 +6,8 @@ use super::{Observed, Socket, encode, observe, socket::Error};
 use crate::{
     nftables::{
         Ruleset,
+        edits::{Edit, edits},
         golden::{essence, everything},
-        ruleset::{Edit, edits},
         text::render,
     },
     own_netns::{run, sh},

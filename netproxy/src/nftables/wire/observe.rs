@@ -13,10 +13,11 @@ use super::{
 use crate::netlink::message::Writer;
 use crate::nftables::{
     Name, TABLE,
-    element::{Matching, Set, Value},
+    chain::{Chain, Hook, Rule},
     elements::Elements,
     expression::Expression,
-    ruleset::{Chain, Hook, Rule, Ruleset},
+    ruleset::Ruleset,
+    set::{Matching, Set, Value},
 };
 
 /// Attempts to read a ruleset that others keep changing.

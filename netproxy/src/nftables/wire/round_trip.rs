@@ -22,12 +22,13 @@ use crate::{
     },
     nftables::{
         Name, Ruleset, Verdict,
-        element::{Matching, Set, Value},
+        chain::{Chain, Hook, Rule},
+        edits::{Edit, edits},
         elements::Elements,
         expression::{Base, Comparison, Expression, Meta, Presence, Register, Side},
         golden::everything,
         increment_test::{planner, steps, take},
-        ruleset::{Chain, Edit, Hook, Rule, edits},
+        set::{Matching, Set, Value},
     },
 };
 

@@ -4,7 +4,7 @@ use knarr_netproxy_plan::Family;
 
 use super::constant as c;
 use crate::nftables::{
-    element::{Counting, Leads, Matching, Set},
+    set::{Counting, Leads, Matching, Set},
     statement::Field,
 };
 

@@ -3,7 +3,7 @@
 use knarr_netproxy_plan::Family;
 
 use crate::nftables::{
-    element::{Leads, Set},
+    set::{Leads, Set},
     statement::Field,
 };
 
