@@ -7,6 +7,7 @@ mod cluster;
 mod durable;
 mod echo;
 mod exit;
+mod flags;
 mod front;
 mod heap;
 mod host;
@@ -28,7 +29,8 @@ use clap::Parser;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cli::{Cli, Command, LogFormat},
+    cli::{Cli, Command},
+    flags::LogFormat,
     settings::Settings,
 };
 

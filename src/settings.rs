@@ -14,8 +14,8 @@ use knarr_apiserver::controllers::AddressRange;
 use knarr_netproxy::{LocalhostNodePorts, NodePortAddresses};
 
 use crate::{
-    cli::{Flags, LogFormat},
     exit::{Code, Failure},
+    flags::{Flags, LogFormat},
     ranges::Wanted,
 };
 

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use axum::extract::{RawQuery, State as Shared};
 use axum::response::Response;
 
-use super::channel::{self, Channel, Input};
-use super::exec::Wants;
+use super::channel::{self, Channel, Input, Wants};
 use super::query::Query;
 use super::upgrade::{Socket, Upgrade};
 use super::{Address, Refusal, find};

@@ -10,7 +10,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 
-use super::exec::Wants;
+use super::query::Query;
 use super::upgrade::{Protocols, Socket};
 
 /// The protocols spoken, best first.
@@ -18,6 +18,29 @@ pub(super) const PROTOCOLS: Protocols<'static> = Protocols {
     web_socket: &["v5.channel.k8s.io", "v4.channel.k8s.io"],
     spdy: &["v4.channel.k8s.io"],
 };
+
+/// The streams a client asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::server) struct Wants {
+    pub(in crate::server) stdin: bool,
+    pub(in crate::server) stdout: bool,
+    pub(in crate::server) stderr: bool,
+    /// A terminal, which stands for all three.
+    pub(in crate::server) tty: bool,
+}
+
+impl Wants {
+    /// The kubelet's names for them, or the API's.
+    pub(in crate::server) fn of(query: &Query) -> Self {
+        let says = |name: &str, api_name: &str| query.says(name) || query.says(api_name);
+        Self {
+            stdin: says("input", "stdin"),
+            stdout: says("output", "stdout"),
+            stderr: says("error", "stderr"),
+            tty: query.says("tty"),
+        }
+    }
+}
 
 /// Where a frame belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,14 +11,14 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use k8s_openapi::api::core::v1::Pod;
 
+use super::channel::{self, Wants};
 use super::query::Query;
 use super::upgrade::{Socket, Upgrade};
-use super::{Address, Refusal, channel, find};
+use super::{Address, Refusal, find};
 use crate::host::Host;
 use crate::pod::{self, Identity, link, security};
 use crate::protocol::{Exec, Process};
 use streams::Streams;
-pub(super) use streams::Wants;
 
 /// Answers a request to run a process.
 pub(super) async fn answer(

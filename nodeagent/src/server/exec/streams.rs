@@ -11,30 +11,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::pipe;
 
-use super::super::query::Query;
-
-/// The streams a client asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wants {
-    pub(crate) stdin: bool,
-    pub(crate) stdout: bool,
-    pub(crate) stderr: bool,
-    /// A terminal, which stands for all three.
-    pub(crate) tty: bool,
-}
-
-impl Wants {
-    /// The kubelet's names for them, or the API's.
-    pub(crate) fn of(query: &Query) -> Self {
-        let says = |name: &str, api_name: &str| query.says(name) || query.says(api_name);
-        Self {
-            stdin: says("input", "stdin"),
-            stdout: says("output", "stdout"),
-            stderr: says("error", "stderr"),
-            tty: query.says("tty"),
-        }
-    }
-}
+use super::super::channel::Wants;
 
 /// The agent's ends of a process's streams; those that are not wanted or are over are absent.
 #[derive(Default)]
