@@ -53,9 +53,9 @@ fn counts(world: &World) -> Option<Counts> {
         Some((kind, count.parse().ok()?))
     };
     let all = [
-        address("ClusterIp", CLUSTER_IP, 80),
+        address("ClusterIP", CLUSTER_IP, 80),
         address("NodePort", "0.0.0.0", NODE_PORT),
-        address("LoadBalancerIp", LB_IP, 80),
+        address("LoadBalancerIP", LB_IP, 80),
     ];
     all.into_iter().collect()
 }
@@ -97,7 +97,7 @@ fn connect_to_all(world: &World) {
 fn more(counts: &Counts) -> Counts {
     let more = |(kind, count): (&&'static str, &u64)| {
         let more = match *kind {
-            "ClusterIp" => 5,
+            "ClusterIP" => 5,
             "NodePort" => 7,
             _ => 11,
         };
@@ -110,7 +110,7 @@ fn more(counts: &Counts) -> Counts {
 fn connections_are_counted_exactly_across_syncs_and_while_no_proxy_runs() {
     let mut world = World::running(1);
     world.post("/api/v1/namespaces/default/services", &web());
-    let none = BTreeMap::from([("ClusterIp", 0), ("LoadBalancerIp", 0), ("NodePort", 0)]);
+    let none = BTreeMap::from([("ClusterIP", 0), ("LoadBalancerIP", 0), ("NodePort", 0)]);
     let zero = wait::until("frontends without endpoints", SETTLE_TIME_MAX, || {
         counts(&world).ok_or_else(|| world.logs())
     });

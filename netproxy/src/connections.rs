@@ -103,7 +103,7 @@ fn labels<'a>(key: &FrontendKey, owner: &'a Owner) -> [(&'static str, Cow<'a, st
         ("service", service_port.service.name.as_str().into()),
         ("port_name", service_port.name.as_str().into()),
         ("protocol", protocol.to_string().to_uppercase().into()),
-        ("kind", format!("{kind:?}").into()),
+        ("kind", kind.to_string().into()),
         ("address", address.to_string().into()),
         ("port", port.to_string().into()),
     ]
@@ -154,7 +154,7 @@ mod tests {
             "# HELP service_connections New connections led to a backend\n\
              # TYPE service_connections counter\n\
              service_connections_total{namespace=\"shop\",service=\"web\",port_name=\"http\",\
-             protocol=\"TCP\",kind=\"ClusterIp\",address=\"10.0.128.7\",port=\"80\"} 3\n\
+             protocol=\"TCP\",kind=\"ClusterIP\",address=\"10.0.128.7\",port=\"80\"} 3\n\
              service_connections_total{namespace=\"shop\",service=\"web\",port_name=\"\",\
              protocol=\"TCP\",kind=\"NodePort\",address=\"::\",port=\"80\"} 0\n\
              # EOF\n"

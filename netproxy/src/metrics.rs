@@ -360,7 +360,7 @@ impl OfPlan {
         self.frontends.clear();
         for (kind, count) in frontends {
             let kind = Kind {
-                kind: format!("{kind:?}"),
+                kind: kind.to_string(),
             };
             self.frontends.get_or_create(&kind).set(number(*count));
         }

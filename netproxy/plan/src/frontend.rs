@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -68,6 +69,18 @@ pub enum FrontendKind {
     LoadBalancerIp,
     /// An address that somebody else routes here.
     ExternalIp,
+}
+
+/// As Kubernetes writes it.
+impl fmt::Display for FrontendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancerIp => "LoadBalancerIP",
+            Self::ExternalIp => "ExternalIP",
+        })
+    }
 }
 
 /// What a new connection meets.
