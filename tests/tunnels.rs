@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::lab::{
     family::{Family, Stack},
-    machine::Layout,
+    machine::{Layout, Outsider},
     probe::{self, Outcome, Protocol},
     wait,
     world::World,
@@ -117,6 +117,7 @@ fn pods_reach_each_other(stack: Stack, tunnel: &str) {
         until_answered(&world, &node, service, READY_TIME_MAX);
     }
     large_packets_pass(&world, &pod, families);
+    far_machines_are_reached(&world, families);
     let links = world.nodes[0].netns.sh("ip -o link show type vxlan");
     assert!(
         links.contains(&format!(" {tunnel}:")) && links.lines().count() == 1,
@@ -150,6 +151,34 @@ fn large_packets_pass(world: &World, pod: &Path, families: &[Family]) {
         let answer = probe::fetch_from(pod, to, &path);
         assert!(answer.contains("You've hit web-2"), "{to}: {answer}");
     }
+}
+
+/// The routers between nodes know no pods, so a far node sees the address of the pod's own.
+fn far_machines_are_reached(world: &World, families: &[Family]) {
+    let _process = Outsider::answers(&world.nodes[1].netns, "node-2");
+    let (near, far) = (world.pod_netns("shop-1"), world.pod_netns("web-2"));
+    for family in families.iter().copied() {
+        let [own, other] = [0, 1].map(|index: usize| world.nodes[index].ip_in(family));
+        let to = SocketAddr::new(other.parse().expect("an IP"), 8080);
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            wait::until(
+                &format!("{to} sees {own}"),
+                READY_TIME_MAX,
+                || match probe::ask_from(&near, protocol, to) {
+                    Outcome::Answered { seen_as, .. } if seen_as == own => Ok(()),
+                    other => Err((other, world.logs())),
+                },
+            );
+        }
+    }
+    let api = SocketAddr::new(families[0].address([10, 0, 128, 1].into()), 443);
+    let connected = probe::run_in(&far, move || {
+        std::net::TcpStream::connect_timeout(&api, READY_TIME_MAX).map(drop)
+    });
+    assert!(
+        connected.is_ok(),
+        "the API's Service, from a far node's pod: {connected:?}"
+    );
 }
 
 #[test]

@@ -20,6 +20,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use knarr_api::kinds::node::NETWORKS_ANNOTATION;
 use knarr_netproxy_plan::{
     FrontNode, NOT_PROXIED_LABELS, NodePortAddresses, Planner, ServiceKey, Settings, dns::Zone,
     pod_cidrs,
@@ -196,7 +197,7 @@ impl Store {
             Event::Node(event) => self.nodes.take(
                 event,
                 |mut node: Node| {
-                    trim(&mut node.metadata);
+                    trim_node(&mut node.metadata);
                     Some((node.metadata.name.clone()?, node))
                 },
                 |_| {},
@@ -405,6 +406,14 @@ fn may_announce(node: &Node) -> bool {
 pub(crate) fn trim(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     metadata.annotations = None;
+}
+
+/// The same, but for the one annotation that a proxy reads.
+fn trim_node(metadata: &mut ObjectMeta) {
+    let annotations = metadata.annotations.take();
+    trim(metadata);
+    let networks = annotations.and_then(|mut all| all.remove_entry(NETWORKS_ANNOTATION));
+    metadata.annotations = networks.map(|networks| [networks].into());
 }
 
 /// Drops what is most of many small objects: identities, and labels that nobody asks for.

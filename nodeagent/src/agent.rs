@@ -7,6 +7,7 @@ mod wires;
 
 pub use forwarding::forward_packets;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -140,7 +141,9 @@ async fn run_parts(client: Client, config: Config) -> Result<(), Error> {
         node_name.clone(),
         peers_sender,
     ));
-    parts.spawn(wires::keep(host.clone(), monitor, peers));
+    let (networks_sender, networks) = watch::channel(BTreeSet::new());
+    parts.spawn(node::tell_networks(client, node_name, networks));
+    parts.spawn(wires::keep(host.clone(), monitor, peers, networks_sender));
     parts.spawn(pods::follow(host.clone()));
     if let Some(server) = server {
         parts.spawn(server.serve(host));

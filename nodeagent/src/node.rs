@@ -1,15 +1,18 @@
 //! The node's own objects: registers the Node, keeps its status true, renews its Lease.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
+use knarr_api::kinds::node::NETWORKS_ANNOTATION;
 use knarr_client::Api;
 use kube::Client;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::ipam;
 use crate::pod::env::Capacity;
@@ -70,6 +73,31 @@ pub(crate) async fn report(client: &Client, node: &Description) -> Result<(), ku
     api.patch_status(&node.name, &PatchParams::default(), &patch)
         .await
         .map(drop)
+}
+
+/// Tells which networks the node's links are on, whenever they are others, until dropped.
+pub(crate) async fn tell_networks(
+    client: Client,
+    node_name: String,
+    mut networks: watch::Receiver<BTreeSet<IpNet>>,
+) {
+    const RETRY: Duration = Duration::from_secs(1);
+    let api = Api::<Node>::all(client);
+    while networks.changed().await.is_ok() {
+        let texts: Vec<String> = networks
+            .borrow_and_update()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let annotations = json!({ NETWORKS_ANNOTATION: texts.join(",") });
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
+        let params = PatchParams::default();
+        if let Err(error) = api.patch(&node_name, &params, &patch).await {
+            tracing::warn!(%error, "telling the node's networks");
+            tokio::time::sleep(RETRY).await;
+            networks.mark_changed();
+        }
+    }
 }
 
 /// Renews the node's lease until dropped. An unreachable server only delays the next renewal.

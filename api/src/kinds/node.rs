@@ -53,6 +53,9 @@ pub static NODE: Kind = Kind {
     ..Kind::BASE
 };
 
+/// Networks of the links that a node is on, as its agent tells: nodes within them are reached without a router.
+pub const NETWORKS_ANNOTATION: &str = "knarr.io/networks";
+
 fn default(node: &mut Value) {
     let status = &node["status"];
     if status["allocatable"].is_null() && !status["capacity"].is_null() {

@@ -7,6 +7,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use k8s_openapi::api::core::v1::Node;
+use knarr_api::kinds::node::NETWORKS_ANNOTATION;
 
 use crate::{frontend::Ranges, key::Family};
 
@@ -40,6 +41,8 @@ pub struct Settings {
     pub node_port_addresses: NodePortAddresses,
     /// Addresses of all nodes.
     pub peers: BTreeSet<IpAddr>,
+    /// Networks of this node's links, where known: nodes elsewhere are behind routers, which know no pods.
+    pub networks: Option<BTreeSet<IpNet>>,
     /// Where pods are seen under their own addresses, besides the cluster itself.
     pub non_masquerade_cidrs: BTreeSet<IpNet>,
 }
@@ -65,6 +68,10 @@ impl Settings {
             .cloned();
         self.node_ips = internal_ips(node).collect();
         self.pod_cidrs = pod_cidrs(node).collect();
+        let annotations = node.metadata.annotations.as_ref();
+        self.networks = annotations
+            .and_then(|all| all.get(NETWORKS_ANNOTATION))
+            .map(|text| text.split(',').filter_map(|net| net.parse().ok()).collect());
     }
 
     /// Takes the addresses of all nodes from their objects.
@@ -83,6 +90,7 @@ impl Settings {
             service_cidrs,
             node_port_addresses,
             peers: _,
+            networks: _,
             non_masquerade_cidrs: _,
         } = self;
         *node_name == other.node_name
@@ -128,13 +136,19 @@ impl Settings {
         }
     }
 
-    /// The cluster itself, what somebody asked for, and groups of machines, whose members nobody answers.
+    /// The cluster itself, nodes that no router is before, what somebody asked for, and groups of machines, whose members
+    /// nobody answers.
     fn non_masquerade_cidrs(&self) -> BTreeSet<IpNet> {
         let asked_for = self.non_masquerade_cidrs.iter();
         let ranges = asked_for
             .chain(&self.cluster_cidrs)
             .chain(&self.service_cidrs);
-        let nodes = self.node_ips.iter().chain(&self.peers);
+        let is_near = |peer: &&IpAddr| {
+            let networks = self.networks.as_ref();
+            networks.is_none_or(|all| all.iter().any(|net| net.contains(*peer)))
+        };
+        let near = self.peers.iter().filter(is_near);
+        let nodes = self.node_ips.iter().chain(near);
         let nodes = nodes.map(|address| IpNet::from(*address));
         ranges.copied().chain(nodes).chain(MULTICAST).collect()
     }
@@ -182,6 +196,36 @@ fn without_loopback(range: IpNet) -> Vec<IpNet> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pods_keep_their_address_towards_nodes_that_no_router_is_before() {
+        let check = |networks: Option<&str>, expected: &[&str]| {
+            let annotations =
+                networks.map(|text| [(NETWORKS_ANNOTATION.to_owned(), text.to_owned())]);
+            let mut node = Node::default();
+            node.metadata.annotations = annotations.map(Into::into);
+            let mut settings = Settings::default();
+            settings.learn_node(&node);
+            settings.peers = ["192.0.2.7", "198.51.100.7", "fd07::7", "fd08::7"]
+                .map(|ip| ip.parse().expect("an address"))
+                .into();
+            let kept = settings.ranges().non_masquerade_cidrs;
+            let kept: Vec<String> = kept
+                .difference(&MULTICAST.into())
+                .map(ToString::to_string)
+                .collect();
+            assert_eq!(kept, expected, "{networks:?}");
+        };
+        let all = [
+            "192.0.2.7/32",
+            "198.51.100.7/32",
+            "fd07::7/128",
+            "fd08::7/128",
+        ];
+        check(None, &all);
+        check(Some("192.0.2.0/24,fd08::/64"), &[all[0], all[3]]);
+        check(Some(""), &[]);
+    }
 
     #[test]
     fn node_ports_are_never_rewritten_on_loopback() {

@@ -1,5 +1,6 @@
 //! Keeps the host's links and routes as they should be: once at start, after every wish, after every change by others.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +20,12 @@ use crate::network::{self, ANCHOR, Desired, Observed, Route};
 use crate::resolved::{Teller, Wish};
 
 /// Keeps the network until dropped.
-pub(super) async fn keep(host: Arc<Host>, monitor: Monitor, mut peers: watch::Receiver<Vec<Peer>>) {
+pub(super) async fn keep(
+    host: Arc<Host>,
+    monitor: Monitor,
+    mut peers: watch::Receiver<Vec<Peer>>,
+    networks: watch::Sender<BTreeSet<IpNet>>,
+) {
     /// A burst of changes is looked at once; a repair is still well within a second.
     const SETTLE: Duration = Duration::from_millis(50);
     const RETRY: Duration = Duration::from_secs(1);
@@ -36,7 +42,14 @@ pub(super) async fn keep(host: Arc<Host>, monitor: Monitor, mut peers: watch::Re
         })
         .await;
         let failed = match synced {
-            Ok(Ok(errors)) => !errors.is_empty(),
+            Ok(Ok((errors, found))) => {
+                networks.send_if_modified(|known| {
+                    let changed = *known != found;
+                    *known = found;
+                    changed
+                });
+                !errors.is_empty()
+            }
             Ok(Err(error)) => {
                 tracing::warn!(
                     error = format!("{:#}", anyhow::Error::from(error)),
@@ -72,8 +85,8 @@ fn tell_resolver(host: &Host, teller: &Mutex<Teller>) {
         .tell(wish);
 }
 
-/// One pass: observe, plan, apply.
-fn sync(host: &Host, peers: &[Peer]) -> Result<Vec<String>, netlink::Error> {
+/// One pass: observe, plan, apply. Gives what failed, and the networks of the host's links.
+fn sync(host: &Host, peers: &[Peer]) -> Result<(Vec<String>, BTreeSet<IpNet>), netlink::Error> {
     let _one_at_a_time = host.network.lock.lock();
     let mut socket = Socket::open()?;
     let observed = network::observe::observe(&mut socket)?;
@@ -90,7 +103,7 @@ fn sync(host: &Host, peers: &[Peer]) -> Result<Vec<String>, netlink::Error> {
     for error in &errors {
         tracing::warn!(error, "repairing the network");
     }
-    Ok(errors)
+    Ok((errors, peers::networks(&observed)))
 }
 
 fn desired(host: &Host, peers: &[Peer], observed: &Observed) -> Desired {

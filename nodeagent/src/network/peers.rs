@@ -80,14 +80,26 @@ impl Ways {
 
 /// The peer's address in a pod CIDR's family that is on a link of ours.
 fn gateway(peer: &Peer, cidr: &IpNet, observed: &Observed) -> Option<IpAddr> {
-    let is_whole = |own: &IpNet| own.prefix_len() == own.max_prefix_len();
-    let on_link = |gateway: &&IpAddr| {
-        let mut own = observed.addresses.iter().map(|address| address.net);
-        own.any(|own| !is_whole(&own) && own.contains(*gateway))
-    };
+    let on_link = |gateway: &&IpAddr| shared(observed).any(|net| net.contains(*gateway));
     let same_family = |address: &&IpAddr| address.is_ipv4() == cidr.addr().is_ipv4();
     let mut addresses = peer.addresses.iter().filter(same_family);
     addresses.find(on_link).copied()
+}
+
+/// The networks of the host's links that may hold other nodes.
+pub(crate) fn networks(observed: &Observed) -> BTreeSet<IpNet> {
+    let is_local = |net: &IpNet| match net.addr() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
+    };
+    let found = shared(observed).filter(|net| !is_local(net));
+    found.map(|net| net.trunc()).collect()
+}
+
+/// Networks that others are on as well.
+fn shared(observed: &Observed) -> impl Iterator<Item = IpNet> {
+    let own = observed.addresses.iter().map(|address| address.net);
+    own.filter(|own| own.prefix_len() < own.max_prefix_len())
 }
 
 /// The tunnel between two real addresses of one family, this node's and the peer's.
@@ -253,6 +265,25 @@ mod tests {
                 "knarr-vxlan: fd42:0:0:1::1",
             ],
         );
+    }
+
+    #[test]
+    fn networks_are_those_that_others_may_be_on() {
+        let mut observed = observed();
+        for (link_index, net) in [
+            (1, "127.0.0.1/8"),
+            (1, "::1/128"),
+            (2, "fe80::1/64"),
+            (2, "169.254.7.7/16"),
+        ] {
+            let net = net.parse().unwrap();
+            observed.addresses.push(Address { link_index, net });
+        }
+        let found: Vec<String> = networks(&observed)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(found, ["192.168.7.0/24", "fd07::/64"]);
     }
 
     #[test]
