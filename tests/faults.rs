@@ -59,6 +59,71 @@ fn flushed_rules_come_back_by_themselves() {
     }
 }
 
+/// The table without counts and without regard to the order in which chains were made.
+fn table(world: &World) -> Vec<String> {
+    let listed = world.nodes[0]
+        .netns
+        .try_sh("nft --stateless list table ip knarr");
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    // An element's place in a listing is the kernel's choice.
+    let mut words: Vec<String> = lines
+        .flat_map(|line| {
+            line.trim_end_matches([',', '}', ' '])
+                .split("elements = { ")
+        })
+        .map(str::to_owned)
+        .collect();
+    words.sort();
+    words
+}
+
+#[test]
+fn a_partial_edit_of_the_table_is_undone() {
+    let (world, to) = answering();
+    let node = &world.nodes[0].netns;
+    let whole = table(&world);
+    let key = format!("{} . tcp . {}", to.ip(), to.port());
+    for attack in [
+        &format!("nft delete element ip knarr frontends {{ {key} }}"),
+        &format!("nft delete element ip knarr backends {{ {key} . 0 }}"),
+        "nft add element ip knarr frontends { 192.0.2.1 . tcp . 99 : drop }",
+        "nft add element ip knarr cluster-cidrs { 192.0.2.0/24 }",
+        "nft flush set ip knarr cluster-cidrs",
+        "nft flush chain ip knarr services",
+        "nft insert rule ip knarr services drop",
+        "nft insert rule ip knarr masquerading counter return",
+        "nft insert rule ip knarr services ip saddr 192.0.2.1 tcp dport 80 dnat to 192.0.2.2",
+        "nft chain ip knarr nat-output { policy drop ; }",
+        "nft rename chain ip knarr services other",
+        "nft rename chain ip knarr pick-1 pick-99",
+        "nft rename chain ip knarr nat-output other",
+        "nft add chain ip knarr wall { type filter hook output priority 0 ; policy drop ; }",
+        "nft add set ip knarr more { type ipv4_addr ; }",
+        "nft add map ip knarr more { type ipv4_addr : verdict ; }",
+        "nft add table ip knarr { flags dormant ; }",
+    ] {
+        node.sh(attack);
+        wait::until(attack, REPAIR_TIME_MAX, || {
+            let found = table(&world);
+            let odd = |one: &[String], other: &[String]| -> Vec<String> {
+                let lacking = one.iter().filter(|line| !other.contains(line));
+                lacking.cloned().collect()
+            };
+            match found == whole {
+                true => Ok(()),
+                false => Err((odd(&whole, &found), odd(&found, &whole), world.logs())),
+            }
+        });
+        answers(&world, to, REPAIR_TIME_MAX);
+    }
+    for _ in 0..30 {
+        node.sh("nft flush ruleset");
+    }
+    answers(&world, to, REPAIR_TIME_MAX);
+    assert_eq!(table(&world), whole);
+}
+
 #[test]
 fn a_deleted_link_comes_back_by_itself() {
     let (world, to) = answering();

@@ -26,6 +26,7 @@ pub(super) mod message {
 
 pub(super) mod table {
     pub(crate) const NAME: u16 = 1;
+    pub(crate) const FLAGS: u16 = 2;
 }
 
 pub(super) mod chain {

@@ -30,7 +30,7 @@ pub enum Observed {
     Absent,
     /// A table that edits can lead from.
     Table(Ruleset),
-    /// A table of our name whose sets or base chains have another shape.
+    /// A table of our name that sleeps, or whose sets or base chains have another shape.
     Foreign,
 }
 
@@ -53,17 +53,25 @@ pub fn observe(socket: &mut Socket, family: Family) -> Result<(Observed, u32), E
 }
 
 fn read(socket: &mut Socket, family: Family) -> Result<Observed, Error> {
-    let mut present = false;
+    let (mut present, mut as_meant) = (false, true);
     socket.dump(
         c::message::GETTABLE,
         family,
         |_| {},
         |message| {
-            present |= message.attributes().text(c::table::NAME) == Some(TABLE);
+            let attributes = message.attributes();
+            if attributes.text(c::table::NAME) == Some(TABLE) {
+                present = true;
+                // A dormant table has chains, and packets meet none of them.
+                as_meant = attributes.number(c::table::FLAGS).unwrap_or(0) == 0;
+            }
         },
     )?;
     if !present {
         return Ok(Observed::Absent);
+    }
+    if !as_meant {
+        return Ok(Observed::Foreign);
     }
     let Some(client_sets) = read_sets(socket, family)? else {
         return Ok(Observed::Foreign);
