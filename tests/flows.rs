@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -10,6 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::lab::{
+    family::{Family, Stack},
     netns::Netns,
     probe::{self, Outcome, Protocol},
     wait,
@@ -26,8 +28,14 @@ struct Flow(UdpSocket);
 
 impl Flow {
     fn from(netns: &Netns, to: SocketAddr) -> Self {
-        Self(netns.run(move || {
-            let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        Self::of(&netns.path(), to)
+    }
+
+    /// From a namespace that a file names, such as a pod's.
+    fn of(netns: &Path, to: SocketAddr) -> Self {
+        Self(probe::run_in(netns, move || {
+            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let socket = UdpSocket::bind(any).expect("a socket");
             socket.connect(to).expect("an address");
             let limit = Some(ANSWER_TIME_MAX);
             socket.set_read_timeout(limit).expect("a timeout");
@@ -161,6 +169,77 @@ fn udp_flows_of_a_service_deleted_while_the_proxy_was_down_end_with_its_return()
     for flow in &flows {
         flow.until_answered_by("the proxy is back", None);
     }
+}
+
+/// Knocks at every address of a Service that does not exist yet: from outside, from a node and from a pod.
+fn early_flows(world: &World) -> Vec<(String, Flow)> {
+    let pod = world.pod_netns("shop");
+    let node = &world.nodes[0].netns;
+    let mut flows = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        let at = |address: &str, port| SocketAddr::new(parse(&family.text(address)), port);
+        let node_port = SocketAddr::new(parse(&world.nodes[0].ip_in(family)), 30_071);
+        for to in [at(EXTERNAL_IP, 80), at(LOAD_BALANCER_IP, 80), node_port] {
+            flows.push((format!("the client at {to}"), Flow::from(&world.client, to)));
+        }
+        for to in [at("10.0.128.71", 80), at(EXTERNAL_IP, 80), node_port] {
+            flows.push((format!("the node at {to}"), Flow::from(node, to)));
+            flows.push((format!("a pod at {to}"), Flow::of(&pod, to)));
+        }
+    }
+    flows
+}
+
+const EXTERNAL_IP: &str = "198.51.100.30";
+const LOAD_BALANCER_IP: &str = "198.51.100.31";
+
+fn parse(ip: &str) -> std::net::IpAddr {
+    ip.parse().expect("an address")
+}
+
+/// A Service of UDP at a cluster IP, node port, external IP and load-balancer IP of each family.
+fn serve_everywhere(world: &World) {
+    let both = |ip: &str| [Family::V4, Family::V6].map(|family| family.text(ip));
+    let cluster_ips = both("10.0.128.71");
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
+        "spec": {
+            "type": "LoadBalancer", "loadBalancerClass": "example.com/elsewhere",
+            "ipFamilyPolicy": "RequireDualStack", "clusterIP": cluster_ips[0], "clusterIPs": cluster_ips,
+            "externalIPs": both(EXTERNAL_IP), "selector": { "pod": "web-1" },
+            "ports": [{ "port": 80, "targetPort": 8080, "nodePort": 30_071, "protocol": "UDP" }],
+        },
+    });
+    world.post("/api/v1/namespaces/default/services", &service);
+    let ingress = both(LOAD_BALANCER_IP).map(|ip| json!({ "ip": ip }));
+    let status = json!({ "status": { "loadBalancer": { "ingress": ingress } } });
+    world.merge(&format!("{SERVICE}/status"), &status);
+}
+
+#[test]
+fn a_udp_flow_older_than_its_service_is_answered_at_every_address() {
+    let world = World::running_with(Stack::Dual, 1);
+    run_pod(&world, "web-1");
+    run_pod(&world, "shop");
+    wait_for_pod(&world, "web-1");
+    wait_for_pod(&world, "shop");
+    let flows = early_flows(&world);
+    let check = |what: &str, wanted: Option<&str>| {
+        for (who, flow) in &flows {
+            flow.until_answered_by(&format!("{who}: {what}"), wanted);
+        }
+    };
+    check("no Service yet", None);
+    serve_everywhere(&world);
+    check("the Service is there", Some("web-1"));
+    world.delete(SERVICE);
+    check("the Service is deleted", None);
+    serve_everywhere(&world);
+    check("the Service is there again", Some("web-1"));
+    choose(&world, "nobody");
+    check("nobody is behind it", None);
+    choose(&world, "web-1");
+    check("somebody is behind it again", Some("web-1"));
 }
 
 /// Who keeps which backend, as the kernel of the first node has it.

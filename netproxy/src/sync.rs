@@ -175,10 +175,12 @@ impl Proxy {
             return None;
         }
         let start = Instant::now();
-        match conntrack::reconcile(&mem::take(&mut self.question)) {
+        let question = mem::take(&mut self.question);
+        match conntrack::reconcile(&question) {
             Ok(count) => Some((count, start.elapsed())),
             Err(error) => {
                 tracing::warn!("UDP flows: {}: {}", error, error.cause);
+                self.question = question;
                 None
             }
         }
