@@ -20,6 +20,7 @@ pub(super) const UDP_BYTES_MAX: u16 = 1232;
 /// An alias of an alias of an alias… ends somewhere.
 const ALIAS_DEPTH_MAX: usize = 8;
 const SRV_PRIORITY: u16 = 0;
+const HEADER_BYTES: usize = 12;
 
 /// What is to be done with a query.
 #[derive(Debug)]
@@ -54,6 +55,11 @@ pub(super) fn respond(zone: &Zone, request: &Message, turn: usize) -> Outcome {
     let question = question_of(query.query_type);
     match zone.lookup(&name.to_ascii(), question) {
         Answer::NotOurs => Outcome::Forward,
+        Answer::NoData if query.query_type == RecordType::SOA && is_origin(zone, &name) => {
+            let mut reply = reply_to(request, ResponseCode::NoError);
+            reply.answers.extend(soa(zone));
+            Outcome::Reply(reply)
+        }
         Answer::NoData => Outcome::Reply(negative(request, zone, ResponseCode::NoError)),
         Answer::NoName => Outcome::Reply(negative(request, zone, ResponseCode::NXDomain)),
         Answer::Records {
@@ -96,10 +102,40 @@ fn follow(zone: &Zone, mut reply: Message, kind: RecordType) -> Outcome {
                     kind,
                 };
             }
-            Answer::NoData | Answer::NoName => break,
+            Answer::NoData => {
+                reply.authorities.extend(soa(zone));
+                break;
+            }
+            // The code speaks of the last name (RFC 6604 section 3).
+            Answer::NoName => {
+                reply.metadata.response_code = ResponseCode::NXDomain;
+                reply.authorities.extend(soa(zone));
+                break;
+            }
         }
     }
     Outcome::Reply(reply)
+}
+
+/// Whether a message asks: whoever answered answers could be made to talk to its like for ever.
+pub(super) fn asks(message: &Message) -> bool {
+    message.metadata.message_type == MessageType::Query
+}
+
+/// What a question that cannot be read is answered with; nothing where not even its header can.
+pub(super) fn unreadable(question: &[u8]) -> Option<[u8; HEADER_BYTES]> {
+    const RESPONSE: u8 = 0x80;
+    const OPCODE_AND_RECURSION: u8 = 0x79;
+    const FORMAT_ERROR: u8 = 1;
+    let [id, id_too, flags, ..] = question.first_chunk::<HEADER_BYTES>()?;
+    let mut reply = [0; HEADER_BYTES];
+    reply[..4].copy_from_slice(&[
+        *id,
+        *id_too,
+        RESPONSE | flags & OPCODE_AND_RECURSION,
+        FORMAT_ERROR,
+    ]);
+    (flags & RESPONSE == 0).then_some(reply)
 }
 
 /// A response of a code alone, for queries that cannot be answered.
@@ -131,17 +167,22 @@ fn reply_to(request: &Message, code: ResponseCode) -> Message {
 /// NXDOMAIN or NODATA, with the SOA that lets resolvers remember it (RFC 2308).
 fn negative(request: &Message, zone: &Zone, code: ResponseCode) -> Message {
     let mut reply = reply_to(request, code);
-    let soa = || {
-        let origin = parse(zone.domain())?;
-        let (server, contact) = (
-            parse(&format!("ns.dns.{}", zone.domain()))?,
-            parse(&format!("hostmaster.{}", zone.domain()))?,
-        );
-        let soa = SOA::new(server, contact, 1, 7200, 1800, 86400, TTL_SECONDS);
-        Some(WireRecord::from_rdata(origin, TTL_SECONDS, RData::SOA(soa)))
-    };
-    reply.authorities.extend(soa());
+    reply.authorities.extend(soa(zone));
     reply
+}
+
+fn is_origin(zone: &Zone, name: &Name) -> bool {
+    parse(zone.domain()).is_some_and(|origin| origin == *name)
+}
+
+fn soa(zone: &Zone) -> Option<WireRecord> {
+    let origin = parse(zone.domain())?;
+    let (server, contact) = (
+        parse(&format!("ns.dns.{}", zone.domain()))?,
+        parse(&format!("hostmaster.{}", zone.domain()))?,
+    );
+    let soa = SOA::new(server, contact, 1, 7200, 1800, 86400, TTL_SECONDS);
+    Some(WireRecord::from_rdata(origin, TTL_SECONDS, RData::SOA(soa)))
 }
 
 /// Encodes for UDP: what does not fit is cut, and the client asks again over TCP.
@@ -316,6 +357,90 @@ mod tests {
                 .metadata
                 .truncation
         );
+    }
+
+    #[test]
+    fn of_more_records_than_a_message_can_hold_clients_get_what_fits() {
+        let zone = zone(1);
+        let request = query("db.shop.svc.cluster.local.", RecordType::A);
+        let mut many = reply(&zone, &request);
+        let record = many.answers[0].clone();
+        many.answers = vec![record; 6_000];
+        let read = |bytes: Vec<u8>| Message::from_vec(&bytes).expect("a message");
+        let over_tcp = read(many.to_vec().expect("bytes"));
+        assert!(over_tcp.metadata.truncation && over_tcp.answers.len() > 1_000);
+        let over_udp = read(encode_udp(&request, &many).expect("bytes"));
+        assert!(over_udp.metadata.truncation && over_udp.answers.is_empty());
+    }
+
+    #[test]
+    fn the_zone_has_a_start_of_authority() {
+        let zone = zone(1);
+        let types = |name, kind| {
+            let reply = reply(&zone, &query(name, kind));
+            let of = |records: &[WireRecord]| records.iter().map(WireRecord::record_type).collect();
+            let (answers, authorities): (Vec<_>, Vec<_>) =
+                (of(&reply.answers), of(&reply.authorities));
+            (answers, authorities)
+        };
+        let soa = vec![RecordType::SOA];
+        assert_eq!(
+            types("Cluster.Local.", RecordType::SOA),
+            (soa.clone(), vec![])
+        );
+        assert_eq!(
+            types("svc.cluster.local.", RecordType::SOA),
+            (vec![], soa.clone())
+        );
+        assert_eq!(types("cluster.local.", RecordType::ANY), (vec![], soa));
+    }
+
+    #[test]
+    fn the_last_name_of_an_alias_gives_the_code() {
+        let mut zone = zone(1);
+        for (name, target) in [
+            ("lost", "nobody.shop.svc.cluster.local"),
+            ("again", "inner.shop.svc.cluster.local"),
+        ] {
+            let service = json!({"metadata": {"name": name, "namespace": "shop"},
+                "spec": {"type": "ExternalName", "externalName": target}});
+            zone.set_service(&serde_json::from_value(service).expect("a Service"));
+        }
+        for (name, kind, code, answers, authorities) in [
+            ("lost", RecordType::A, ResponseCode::NXDomain, 1, 1),
+            ("lost", RecordType::CNAME, ResponseCode::NoError, 1, 0),
+            ("again", RecordType::A, ResponseCode::NoError, 3, 0),
+            ("again", RecordType::AAAA, ResponseCode::NoError, 2, 1),
+        ] {
+            let reply = reply(
+                &zone,
+                &query(&format!("{name}.shop.svc.cluster.local."), kind),
+            );
+            let found = (
+                reply.metadata.response_code,
+                reply.answers.len(),
+                reply.authorities.len(),
+            );
+            assert_eq!(found, (code, answers, authorities), "{name} {kind}");
+        }
+    }
+
+    #[test]
+    fn only_questions_are_answered_and_unreadable_ones_are_format_errors() {
+        let mut message = query("web.shop.svc.cluster.local.", RecordType::A);
+        assert!(asks(&message));
+        let bytes = message.to_vec().expect("bytes");
+        let spoilt = &bytes[..bytes.len() - 3];
+        assert!(Message::from_vec(spoilt).is_err());
+        let error = Message::from_vec(&unreadable(spoilt).expect("a reply")).expect("a message");
+        assert_eq!(error.metadata.id, message.metadata.id);
+        assert_eq!(error.metadata.response_code, ResponseCode::FormErr);
+        assert_eq!(error.metadata.message_type, MessageType::Response);
+        message.metadata.message_type = MessageType::Response;
+        assert!(!asks(&message));
+        let bytes = message.to_vec().expect("bytes");
+        assert_eq!(unreadable(&bytes[..bytes.len() - 3]), None);
+        assert_eq!(unreadable(&bytes[..11]), None);
     }
 
     #[test]

@@ -30,13 +30,15 @@ use super::{
     Forwarder, SharedZone,
     datagrams::{Batch, Client, Turn},
     kept::{Kept, Plain},
-    message::{Outcome, encode_udp, refusal, respond},
+    message::{Outcome, asks, encode_udp, refusal, respond, unreadable},
 };
 
 const DNS_PORT: u16 = 53;
 const RECEIVE_BUFFER_BYTES: usize = 1 << 20;
-/// Questions under way at once; more wait their turn, so that a flood costs bounded memory.
+/// Questions that others are being asked; more fail at once, so that a flood costs bounded memory and no cluster name waits.
 const QUESTION_COUNT_MAX: usize = 512;
+/// TCP clients; more wait to be accepted.
+const CONNECTION_COUNT_MAX: usize = 256;
 /// How long a TCP client may be silent (RFC 7766 section 6.2.3).
 const TCP_IDLE_MAX: Duration = Duration::from_secs(10);
 
@@ -64,7 +66,8 @@ struct Server {
     zone: SharedZone,
     forwarder: Forwarder,
     turn: AtomicUsize,
-    room: Arc<Semaphore>,
+    questions: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
 }
 
 /// Opens UDP and TCP sockets, at other ports where somebody holds 53; the addresses need not be on any link yet.
@@ -129,12 +132,13 @@ impl Listeners {
 
     /// Answers until `shutdown`.
     pub async fn serve(self, zone: SharedZone, forwarder: Forwarder, shutdown: CancellationToken) {
-        let room = Arc::new(Semaphore::new(QUESTION_COUNT_MAX));
+        let room = |count| Arc::new(Semaphore::new(count));
         let server = Arc::new(Server {
             zone,
             forwarder,
             turn: AtomicUsize::new(0),
-            room,
+            questions: room(QUESTION_COUNT_MAX),
+            connections: room(CONNECTION_COUNT_MAX),
         });
         let mut loops = JoinSet::new();
         for Listener { udp, tcp, .. } in self.sockets {
@@ -192,9 +196,13 @@ fn serve_udp(
         }
         batch.send(socket);
         for (client, request, outcome) in slow {
-            let room = server.room.clone();
-            let place = runtime.block_on(shutdown.run_until_cancelled(room.acquire_owned()));
-            let Some(Ok(place)) = place else { return };
+            let Ok(place) = server.questions.clone().try_acquire_owned() else {
+                let reply = refusal(&request, ResponseCode::ServFail);
+                if let Some(bytes) = encode_udp(&request, &reply) {
+                    client.send(socket, &bytes);
+                }
+                continue;
+            };
             let (server, socket) = (server.clone(), socket.clone());
             runtime.spawn(async move {
                 let reply = server.finish(&request, outcome).await;
@@ -222,7 +230,15 @@ fn answer(
         place.send(length);
         return None;
     }
-    let request = Message::from_vec(place.question).ok()?;
+    let Ok(request) = Message::from_vec(place.question) else {
+        let reply = unreadable(place.question)?;
+        place.reply.get_mut(..reply.len())?.copy_from_slice(&reply);
+        place.send(reply.len());
+        return None;
+    };
+    if !asks(&request) {
+        return None;
+    }
     let reply = match respond(zone, &request, turn) {
         Outcome::Reply(reply) => reply,
         outcome => return Some((place.client, request, outcome)),
@@ -238,7 +254,7 @@ fn answer(
 
 async fn serve_tcp(server: Arc<Server>, listener: TcpListener, shutdown: CancellationToken) {
     loop {
-        let Ok(place) = server.room.clone().acquire_owned().await else {
+        let Ok(place) = server.connections.clone().acquire_owned().await else {
             return;
         };
         let accepted = tokio::select! {
@@ -260,11 +276,15 @@ async fn serve_stream(server: &Server, mut stream: TcpStream) -> std::io::Result
         let length = tokio::time::timeout(TCP_IDLE_MAX, stream.read_u16()).await??;
         let mut bytes = vec![0; usize::from(length)];
         tokio::time::timeout(TCP_IDLE_MAX, stream.read_exact(&mut bytes)).await??;
-        let Ok(request) = Message::from_vec(&bytes) else {
-            return Ok(());
+        let reply = match Message::from_vec(&bytes) {
+            Ok(request) if asks(&request) => {
+                let reply = server.finish(&request, server.decide(&request)).await;
+                reply.to_vec().ok()
+            }
+            Ok(_) => None,
+            Err(_) => unreadable(&bytes).map(Vec::from),
         };
-        let reply = server.finish(&request, server.decide(&request)).await;
-        let Ok(bytes) = reply.to_vec() else {
+        let Some(bytes) = reply else {
             return Ok(());
         };
         let Ok(length) = u16::try_from(bytes.len()) else {
@@ -293,12 +313,14 @@ impl Server {
                 mut reply,
                 target,
                 kind,
-            } => {
-                if let Some(answer) = self.forwarder.ask(&target, kind).await {
+            } => match self.forwarder.ask(&target, kind).await {
+                Some(answer) => {
+                    reply.metadata.response_code = answer.metadata.response_code;
                     reply.answers.extend(answer.answers);
+                    reply
                 }
-                reply
-            }
+                None => refusal(request, ResponseCode::ServFail),
+            },
         }
     }
 
@@ -317,5 +339,108 @@ impl Server {
         (reply.answers, reply.authorities, reply.additionals) =
             (answer.answers, answer.authorities, answer.additionals);
         reply
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use hickory_proto::{
+        op::{MessageType, OpCode, Query},
+        rr::RecordType,
+    };
+
+    use super::*;
+    use crate::{
+        dns,
+        own_netns::{run, sh},
+    };
+
+    const SERVER: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 0, 0, 2), DNS_PORT);
+    /// Less than a silent resolver is waited for.
+    const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
+
+    fn question(name: &str) -> Vec<u8> {
+        let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+        let name = Name::from_ascii(name).expect("a name");
+        message.queries.push(Query::query(name, RecordType::A));
+        message.to_vec().expect("bytes")
+    }
+
+    fn client() -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.connect(SERVER).expect("loopback");
+        let patience = Some(ANSWER_TIME_MAX);
+        socket.set_read_timeout(patience).expect("a timeout");
+        socket
+    }
+
+    fn answer(socket: &UdpSocket) -> Option<ResponseCode> {
+        let mut buffer = [0; 1500];
+        let length = socket.recv(&mut buffer).ok()?;
+        let message = Message::from_vec(&buffer[..length]).expect("a message");
+        Some(message.metadata.response_code)
+    }
+
+    /// Serves an empty zone whose only resolver never says anything, for as long as `ask` takes.
+    fn beside_a_silent_resolver(ask: impl FnOnce() + Send + 'static) {
+        run(move || {
+            sh("ip link set lo up");
+            let _silent = UdpSocket::bind(("127.0.0.7", DNS_PORT)).expect("a socket");
+            let conf = format!("knarr-serve-{}", std::process::id());
+            let conf = std::env::temp_dir().join(conf);
+            std::fs::write(&conf, "nameserver 127.0.0.7\n").expect("a file");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.expect("a runtime").block_on(async {
+                let listeners = listen(&[IpAddr::V4(SERVER.0)]).expect("sockets");
+                let forwarder = Forwarder::reading(conf.clone(), Vec::new());
+                let shutdown = CancellationToken::new();
+                let serving =
+                    listeners.serve(dns::shared("cluster.local"), forwarder, shutdown.clone());
+                let serving = tokio::spawn(serving);
+                let asked = tokio::task::spawn_blocking(ask).await;
+                shutdown.cancel();
+                serving.await.expect("it ends");
+                asked.expect("the answers are as they should be");
+            });
+            std::fs::remove_file(conf).expect("our file");
+        });
+    }
+
+    #[test]
+    fn cluster_names_are_answered_however_many_questions_wait_for_others() {
+        const TOO_MANY: usize = QUESTION_COUNT_MAX + 100;
+        beside_a_silent_resolver(|| {
+            let (others, own) = (client(), client());
+            for number in 0..TOO_MANY {
+                let name = format!("{number}.example.com.");
+                others.send(&question(&name)).expect("sent");
+            }
+            own.send(&question("web.shop.svc.cluster.local."))
+                .expect("sent");
+            assert_eq!(answer(&own), Some(ResponseCode::NXDomain));
+            for _ in QUESTION_COUNT_MAX..TOO_MANY {
+                assert_eq!(answer(&others), Some(ResponseCode::ServFail));
+            }
+        });
+    }
+
+    #[test]
+    fn an_answer_is_not_answered_and_what_cannot_be_read_is() {
+        beside_a_silent_resolver(|| {
+            let socket = client();
+            let good = question("web.shop.svc.cluster.local.");
+            let mut reflected = good.clone();
+            reflected[2] |= 0x80;
+            socket.send(&reflected).expect("sent");
+            socket.send(&good[..5]).expect("sent");
+            socket.send(&good[..good.len() - 1]).expect("sent");
+            assert_eq!(answer(&socket), Some(ResponseCode::FormErr));
+            socket.send(&good).expect("sent");
+            assert_eq!(answer(&socket), Some(ResponseCode::NXDomain));
+        });
     }
 }

@@ -1,6 +1,6 @@
 //! From a question to its answer.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{
     Answer, Question, Record, Zone,
@@ -142,15 +142,14 @@ impl Zone {
         }
         let additional = hits
             .iter()
-            .flat_map(|(_, target, ips)| ips.iter().map(|ip| (target.clone(), *ip)))
-            .collect();
-        let answers = hits
-            .into_iter()
-            .map(|(port, target, _)| Record::Srv { port, target })
-            .collect();
+            .flat_map(|(_, target, ips)| ips.iter().map(|ip| (target.clone(), *ip)));
+        let answers = hits.iter().map(|(port, target, _)| {
+            let (port, target) = (*port, target.clone());
+            Record::Srv { port, target }
+        });
         Answer::Records {
-            answers,
-            additional,
+            answers: once_each(answers),
+            additional: once_each(additional),
         }
     }
 
@@ -162,6 +161,12 @@ impl Zone {
             ServiceRecords::Alias { .. } => false,
         }
     }
+}
+
+/// An endpoint with an address of each family is in two slices, and is one host.
+fn once_each<T: Ord + Clone>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = BTreeSet::new();
+    all.filter(|one| seen.insert(one.clone())).collect()
 }
 
 fn label_of(protocol: Protocol) -> &'static str {

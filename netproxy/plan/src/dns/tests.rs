@@ -194,6 +194,28 @@ fn srv_answers_carry_the_addresses_of_their_targets() {
 }
 
 #[test]
+fn an_endpoint_of_both_families_is_one_host() {
+    let mut zone = zone();
+    let mut other = slice();
+    other["metadata"]["name"] = "db-2".into();
+    other["addressType"] = "IPv6".into();
+    other["endpoints"] = json!([{"addresses": ["fd42::5"], "hostname": "db-0"}]);
+    zone.set_slice(&from(other));
+    let name = "_sql._tcp.db.shop.svc.cluster.local";
+    let expected = "5432 db-0.db.shop.svc.cluster.local, 5432 10-42-1-6.db.shop.svc.cluster.local";
+    assert_eq!(ask(&zone, name, Question::Srv), expected);
+    let Answer::Records { additional, .. } = zone.lookup(name, Question::Srv) else {
+        panic!("no records")
+    };
+    let ips: Vec<String> = additional.iter().map(|(_, ip)| ip.to_string()).collect();
+    assert_eq!(ips, ["10.42.0.5", "10.42.1.6", "fd42::5"]);
+    for (question, expected) in [(Question::A, "10.42.0.5"), (Question::Aaaa, "fd42::5")] {
+        let name = "db-0.db.shop.svc.cluster.local";
+        assert_eq!(ask(&zone, name, question), expected);
+    }
+}
+
+#[test]
 fn the_revision_tells_when_an_answer_may_differ() {
     let mut zone = zone();
     let web = |ip: &str| {
