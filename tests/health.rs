@@ -1,10 +1,17 @@
 //! What the netproxy tells of itself: health ports, metrics, and Events about what it cannot do.
 
-use std::{process::Command, time::Duration};
+use std::{net::SocketAddr, process::Command, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::lab::{machine::Machine, netns::Netns, wait, world::World};
+use crate::lab::{
+    family::{Family, Stack},
+    machine::Machine,
+    netns::Netns,
+    probe::{self, Outcome, Protocol},
+    wait,
+    world::World,
+};
 
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(30);
 const EVENTS: &str = "/api/v1/namespaces/default/events";
@@ -37,11 +44,15 @@ fn until_status(from: &Netns, url: &str, wanted: u16) -> (String, String) {
 
 fn run_pod(world: &World, node: &Machine, name: &str) {
     let container = json!({ "name": "echo", "command": ["knarr", "echo"] });
+    run_pod_of(world, node, name, 1, &container);
+}
+
+fn run_pod_of(world: &World, node: &Machine, name: &str, grace_seconds: u32, container: &Value) {
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": { "name": name, "labels": { "app": "web" } },
         "spec": {
-            "nodeName": node.netns.name, "terminationGracePeriodSeconds": 1,
+            "nodeName": node.netns.name, "terminationGracePeriodSeconds": grace_seconds,
             "containers": [container],
         },
     });
@@ -103,6 +114,46 @@ fn a_health_check_node_port_answers_as_kube_proxy_does() {
         "{head}"
     );
     assert_eq!(body, expected.replace("Endpoints\": 1", "Endpoints\": 0"));
+}
+
+#[test]
+fn a_node_with_leaving_pods_only_is_unhealthy_while_they_still_answer() {
+    const GRACE_SECONDS: u32 = 100;
+    let world = World::running_with(Stack::Dual, 1);
+    let node = &world.nodes[0];
+    let spec = json!({
+        "type": "LoadBalancer", "externalTrafficPolicy": "Local", "ipFamilyPolicy": "RequireDualStack",
+        "healthCheckNodePort": 31_001,
+        "ports": [{ "port": 80, "targetPort": 8080, "nodePort": 30_091 }],
+    });
+    serve(&world, "web", &spec);
+    let command = ["knarr", "echo", "--drain-ms", "100000"];
+    let container = json!({ "name": "echo", "command": command });
+    run_pod_of(&world, node, "web-1", GRACE_SECONDS, &container);
+    let at = |family: Family, port| {
+        SocketAddr::new(node.ip_in(family).parse().expect("an address"), port)
+    };
+    let until_health = |wanted| {
+        for family in [Family::V4, Family::V6] {
+            until_status(
+                &world.client,
+                &format!("http://{}/", at(family, 31_001)),
+                wanted,
+            );
+        }
+    };
+    until_health(200);
+    world.delete("/api/v1/namespaces/default/pods/web-1");
+    until_health(503);
+    for family in [Family::V4, Family::V6] {
+        let to = at(family, 30_091);
+        wait::until("a leaving pod answers", SETTLE_TIME_MAX, || {
+            match world.client.run(move || probe::ask(Protocol::Tcp, to)) {
+                Outcome::Answered { by, seen_as } if by == "web-1" => Ok(seen_as),
+                other => Err((other, world.logs())),
+            }
+        });
+    }
 }
 
 #[test]
@@ -206,7 +257,7 @@ fn metrics_follow_what_the_proxy_does() {
             "kubeproxy_conntrack_reconciler_sync_duration_seconds_count ",
             1.0,
         ),
-        ("knarr_frontends{kind=\"ClusterIp\"} ", 3.0),
+        ("knarr_frontends{kind=\"ClusterIP\"} ", 3.0),
         ("knarr_frontends{kind=\"NodePort\"} ", 1.0),
         ("knarr_nftables_elements{set=\"frontends\"} ", 3.0),
     ] {

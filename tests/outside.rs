@@ -83,9 +83,64 @@ fn a_pod_reaches_what_its_node_reaches() {
             }
         }
     }
+    a_process_of_a_node_is_an_endpoint_like_any(&world);
     let explained = world.nodes[0].knarr(&["explain", "pod/shop-1", "10.78.0.2:8080"]);
     let told = "leaves the cluster, and 10.78.0.2 sees 10.77.0.11";
     assert!(explained.contains(told), "{explained}");
+}
+
+/// Whoever asks, and be it the process's own machine: a pod with `hostNetwork` is such an endpoint.
+fn a_process_of_a_node_is_an_endpoint_like_any(world: &World) {
+    let both = |ip: &str| [Family::V4, Family::V6].map(|family| family.text(ip));
+    let ips = both("10.0.128.72");
+    world.post(
+        "/api/v1/namespaces/default/services",
+        &json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": "host" },
+            "spec": {
+                "type": "NodePort", "ipFamilyPolicy": "RequireDualStack", "clusterIP": ips[0], "clusterIPs": ips,
+                "ports": [{ "port": 80, "nodePort": 30_072 }],
+            },
+        }),
+    );
+    for (family, kind) in [(Family::V4, "IPv4"), (Family::V6, "IPv6")] {
+        let endpoint = json!({ "addresses": [world.nodes[1].ip_in(family)], "nodeName": "node-2" });
+        let labels = json!({ "kubernetes.io/service-name": "host" });
+        world.post(
+            "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+            &json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": kind,
+                "metadata": { "name": format!("host-{}", kind.to_lowercase()), "labels": labels },
+                "ports": [{ "port": 8080 }], "endpoints": [endpoint],
+            }),
+        );
+    }
+    let nodes = &world.nodes;
+    let clients = [
+        (world.pod_netns("shop-1"), 1),
+        (world.pod_netns("shop-2"), 1),
+        (nodes[0].netns.path(), 1),
+        (nodes[1].netns.path(), 0),
+    ];
+    for family in [Family::V4, Family::V6] {
+        let node_port = |node: usize| (nodes[node].ip_in(family), 30_072);
+        for (client, other) in &clients {
+            for (ip, port) in [
+                (family.text("10.0.128.72"), 80),
+                node_port(1),
+                node_port(*other),
+            ] {
+                let to = SocketAddr::new(ip.parse().expect("an address"), port);
+                let what = format!("{} reaches {to}", client.display());
+                wait::until(&what, SEEN_TIME_MAX, || {
+                    match probe::ask_from(client, Protocol::Tcp, to) {
+                        Outcome::Answered { by, .. } if by == "node-2" => Ok(()),
+                        other => Err((other, world.logs())),
+                    }
+                });
+            }
+        }
+    }
 }
 
 #[test]
