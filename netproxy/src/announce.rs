@@ -16,8 +16,11 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use self::{election::rank, socket::Error, vigil::Claims};
-pub(crate) use self::{fronts::run as follow_fronts, vigil::run as keep_vigil};
+pub use self::{election::rank, socket::Error};
+pub(crate) use self::{
+    fronts::{LEASE_NAME, LEASE_NAMESPACE, run as follow_fronts},
+    vigil::run as keep_vigil,
+};
 use self::{
     links::Link,
     socket::Ears,
@@ -37,7 +40,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let ears = Ears::open()?;
-    let mut links = links::Changes::open()?;
+    let mut links = links::Changes::open().map_err(Error::Netlink)?;
     let mut announced = BTreeSet::new();
     let mut repeats = 0;
     loop {

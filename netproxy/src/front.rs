@@ -18,7 +18,6 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::lease::{LEASE_NAME, LEASE_NAMESPACE};
 use crate::{Error, announce, events, nftables::Nftables};
 
 /// What a front is told when it starts; all else it learns from the API.

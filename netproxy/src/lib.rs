@@ -5,6 +5,7 @@
 
 pub mod announce;
 mod census;
+mod claims;
 mod connections;
 mod conntrack;
 pub mod dns;

@@ -5,13 +5,8 @@
 mod listeners;
 mod process;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use ipnet::IpNet;
 use knarr_netproxy_plan::{Family, FrontendKey, ServiceKey};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -20,22 +15,13 @@ use self::listeners::{Listener, listeners};
 use crate::{
     SocketError,
     events::{Happening, Recorder, Regarding},
-    state::Published,
+    state::{NodePorts, Published},
 };
 
 /// Kubernetes has no reason for it: kube-proxy does not look.
 const REASON: &str = "NodePortInUse";
 /// A process that starts to listen later is noticed within this time.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
-
-/// The node ports of a plan, and where they are answered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NodePorts {
-    /// Node ports with their Services.
-    pub(crate) services: BTreeMap<FrontendKey, Arc<ServiceKey>>,
-    /// Addresses of this node that accept node ports.
-    pub(crate) addresses: BTreeSet<IpNet>,
-}
 
 /// Looks until shutdown.
 pub(crate) async fn run(

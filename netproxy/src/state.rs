@@ -1,10 +1,14 @@
 //! What the rest of the proxy learns of each sync.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use knarr_netproxy_plan::{HealthCheck, localhost::Doorsteps};
+use ipnet::IpNet;
+use knarr_netproxy_plan::{FrontendKey, HealthCheck, ServiceKey, localhost::Doorsteps};
 
-use crate::{announce::Claims, occupied::NodePorts, sync::Proxy};
+use crate::claims::Claims;
 
 /// One sync, as others see it.
 #[derive(Clone, Debug, Default)]
@@ -21,14 +25,11 @@ pub struct Published {
     pub doorsteps: Arc<Doorsteps>,
 }
 
-impl Published {
-    pub(crate) fn of(proxy: &Proxy) -> Self {
-        Self {
-            claims: proxy.claims(),
-            health_checks: proxy.plan().health_checks.clone(),
-            node_ports: proxy.node_ports(),
-            node_eligible: proxy.store.node_is_eligible(),
-            doorsteps: proxy.doorsteps(),
-        }
-    }
+/// The node ports of a plan, and where they are answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodePorts {
+    /// Node ports with their Services.
+    pub(crate) services: BTreeMap<FrontendKey, Arc<ServiceKey>>,
+    /// Addresses of this node that accept node ports.
+    pub(crate) addresses: BTreeSet<IpNet>,
 }

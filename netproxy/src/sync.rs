@@ -20,16 +20,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    announce::{self, Claims},
+    announce,
     census::{Census, Questions},
+    claims::Claims,
     conntrack::{self, Question},
     dns::resident::Resident,
     events::{Happening, Recorder, Regarding},
     health::Vitals,
     metrics::SyncKind,
     nftables::{Applied, Error, Nftables},
-    occupied::NodePorts,
-    state::Published,
+    state::{NodePorts, Published},
     store::{Event, Store},
 };
 
@@ -211,10 +211,6 @@ impl Proxy {
         }
     }
 
-    pub(crate) fn node_ports(&self) -> Arc<NodePorts> {
-        self.node_ports.clone()
-    }
-
     fn census(&self) -> Census {
         Census::of(self.plan(), self.dataplane.element_counts())
     }
@@ -225,10 +221,6 @@ impl Proxy {
             let node_ips = &self.planner.settings().node_ips;
             self.doorsteps = Arc::new(doorsteps(self.planner.plan(), node_ips));
         }
-    }
-
-    pub(crate) fn doorsteps(&self) -> Arc<Doorsteps> {
-        self.doorsteps.clone()
     }
 
     /// Names follow before packets do, so that a name never leads where no packet goes for longer than a sync.
@@ -243,8 +235,19 @@ impl Proxy {
         }
     }
 
+    /// What others learn of the last sync.
+    pub(crate) fn published(&self) -> Published {
+        Published {
+            claims: self.claims(),
+            health_checks: self.plan().health_checks.clone(),
+            node_ports: self.node_ports.clone(),
+            node_eligible: self.store.node_is_eligible(),
+            doorsteps: self.doorsteps.clone(),
+        }
+    }
+
     /// The load-balancer IPs that this node may have to announce.
-    pub(crate) fn claims(&self) -> Claims {
+    fn claims(&self) -> Claims {
         let ready: Vec<&str> = self.store.ready_nodes().collect();
         let ips = self.plan().load_balancer_ips.iter();
         let ranked = ips.map(|(ip, announced)| {
@@ -342,23 +345,29 @@ pub(crate) async fn run(
             continue;
         }
         reports.vitals.pulse.queued(Instant::now());
-        let (mut current, outcome) = tokio::task::spawn_blocking(move || {
-            let outcome = current.sync();
-            if outcome.applied.is_ok() {
-                current.store.pack();
-            }
-            (current, outcome)
-        })
-        .await?;
+        let (mut current, outcome) = sync_aside(current).await?;
         retry = outcome
             .applied
             .is_err()
             .then(|| Instant::now() + RETRY_INTERVAL);
         report(&outcome, &mut current.store, &reports);
-        let published = Published::of(&current);
-        reports.published.send_replace(Arc::new(published));
+        reports
+            .published
+            .send_replace(Arc::new(current.published()));
         proxy = Some(current);
     }
+}
+
+/// One sync, on a thread that may wait for the kernel.
+async fn sync_aside(mut proxy: Proxy) -> Result<(Proxy, Outcome), crate::Error> {
+    let synced = tokio::task::spawn_blocking(move || {
+        let outcome = proxy.sync();
+        if outcome.applied.is_ok() {
+            proxy.store.pack();
+        }
+        (proxy, outcome)
+    });
+    Ok(synced.await?)
 }
 
 async fn wake_at(at: Option<Instant>) {

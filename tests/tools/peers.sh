@@ -2,7 +2,7 @@
 # Unpacks what the figures are compared with from Debian beside the other tools: etcd, dnsmasq, HAProxy and nginx. Installs nothing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../.." && pwd)
-tools=${1:-$here/.cache/tools}
+tools=$(realpath -m "${1:-$here/.cache/tools}")
 
 # unpack FOLDER PACKAGE…: a folder appears under its own name only when it is complete; a peer that cannot be had is left out.
 unpack() {

@@ -9,8 +9,10 @@ use kube::{Client, runtime::watcher};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::front::{LEASE_NAME, LEASE_NAMESPACE};
-
+/// The fronts' Lease.
+pub(crate) const LEASE_NAME: &str = "knarr-front";
+/// Where it is.
+pub(crate) const LEASE_NAMESPACE: &str = "kube-system";
 /// Longer than fronts take to stand in for each other.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 

@@ -9,7 +9,7 @@ use rtnetlink::{
 };
 use tokio::task::JoinHandle;
 
-use super::{socket::Error, wire::Mac};
+use super::wire::Mac;
 
 /// Interfaces that knarr makes begin so; pods are no neighbours.
 const OWN_LINK_PREFIX: &str = "kn";
@@ -34,9 +34,9 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    pub(super) fn open() -> Result<Self, Error> {
+    pub(super) fn open() -> io::Result<Self> {
         let (connection, handle, notifications) =
-            rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).map_err(Error::Netlink)?;
+            rtnetlink::new_multicast_connection(&[MulticastGroup::Link])?;
         let connection = tokio::spawn(connection);
         let notifications = notifications.map(|(message, _)| message).boxed();
         Ok(Changes {

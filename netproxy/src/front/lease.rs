@@ -16,11 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::election::{EXPIRY, Election, Held, Step, TICK};
-
-/// The fronts' Lease.
-pub(crate) const LEASE_NAME: &str = "knarr-front";
-/// Where it is.
-pub(crate) const LEASE_NAMESPACE: &str = "kube-system";
+use crate::announce::{LEASE_NAME, LEASE_NAMESPACE};
 
 /// Takes part in the election until shutdown, and says whether this front leads.
 pub(super) async fn run(
