@@ -34,6 +34,8 @@ mod programming;
 mod scale;
 #[path = "figures/shapes.rs"]
 mod shapes;
+#[path = "figures/sink.rs"]
+mod sink;
 #[path = "figures/size.rs"]
 mod size;
 #[path = "figures/start.rs"]

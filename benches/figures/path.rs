@@ -11,13 +11,14 @@ use crate::{
     Row, Samples, crowd,
     lab::{netns::Netns, world::World},
     show,
+    sink::{self, Side, visit},
 };
 
 const ROUNDS: usize = 3000;
 const BULK_BYTES: usize = 1 << 29;
-/// Enough of them for a median, in turn with those straight to the pod.
+/// Enough of them for a median.
 const BULK_ROUNDS: usize = 5;
-const BULK_PORT: u16 = 9000;
+const SINK_PORT: u16 = 9000;
 const NODE_PORTS: [u16; 2] = [30080, 30090];
 /// What the hard-coded rules translate: an address that nobody has, and two more node ports.
 const BARE_IP: &str = "192.0.2.7";
@@ -34,12 +35,12 @@ pub(crate) fn measure() -> Vec<Row> {
     );
     world.apply(&format!(
         "{{apiVersion: v1, kind: Service, metadata: {{name: web}}, spec: {{type: LoadBalancer, clusterIP: 10.0.128.78, selector: {{app: web}}, \
-         ports: [{{name: web, port: 80, targetPort: 8080, nodePort: {}}}, {{name: bulk, port: {BULK_PORT}, nodePort: {}}}]}}}}",
+         ports: [{{name: web, port: 80, targetPort: 8080, nodePort: {}}}, {{name: sink, port: {SINK_PORT}, nodePort: {}}}]}}}}",
         NODE_PORTS[0], NODE_PORTS[1],
     ));
     world.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=30s"]);
     world.wait_for_answer("10.0.128.78:80");
-    serve_bulk(&world, "web");
+    sink::open(&world, "web", SINK_PORT);
     let ways = ways(&world);
     translate_barely(&world, &ways[0]);
     let mut rows: Vec<Row> = ways
@@ -55,7 +56,7 @@ pub(crate) fn measure() -> Vec<Row> {
 struct Way {
     name: &'static str,
     from: From,
-    /// Web and bulk, through the Service, through one rule, and straight.
+    /// The pod's web server and the sink, through the Service, through one rule, and straight.
     through: [SocketAddr; 2],
     bare: [SocketAddr; 2],
     straight: [SocketAddr; 2],
@@ -74,18 +75,18 @@ fn ways(world: &World) -> [Way; 3] {
     let path = "jsonpath={.status.loadBalancer.ingress[0].ip}";
     let balancer_ip = world.kubectl(&["get", "service/web", "-o", path]);
     let node_ip = &world.nodes[0].ip;
-    let straight = [address(&pod_ip, 8080), address(&pod_ip, BULK_PORT)];
+    let straight = [address(&pod_ip, 8080), address(&pod_ip, SINK_PORT)];
     let way = |name, from, through| Way {
         name,
         from,
         through,
         bare: match from {
-            From::Node => [address(BARE_IP, 80), address(BARE_IP, BULK_PORT)],
+            From::Node => [address(BARE_IP, 80), address(BARE_IP, SINK_PORT)],
             From::Client => BARE_NODE_PORTS.map(|port| address(node_ip, port)),
         },
         straight,
     };
-    let on = |ip: &str| [address(ip, 80), address(ip, BULK_PORT)];
+    let on = |ip: &str| [address(ip, 80), address(ip, SINK_PORT)];
     [
         way("cluster IP, from the node", From::Node, on("10.0.128.78")),
         way(
@@ -104,8 +105,8 @@ fn ways(world: &World) -> [Way; 3] {
 /// The least that a Service can be: a rule for each of its addresses, and clients hidden behind the node. They come before
 /// knarr's chains, which the kernel then passes over.
 fn translate_barely(world: &World, way: &Way) {
-    let [web, bulk] = way.straight;
-    let [web_port, bulk_port] = BARE_NODE_PORTS;
+    let [web, sink] = way.straight;
+    let [web_port, sink_port] = BARE_NODE_PORTS;
     let node_ip = &world.nodes[0].ip;
     let pod_ip = web.ip();
     let masquerade =
@@ -117,7 +118,7 @@ fn translate_barely(world: &World, way: &Way) {
         ),
         (
             "prerouting",
-            format!("ip daddr {node_ip} tcp dport {bulk_port} dnat to {bulk}"),
+            format!("ip daddr {node_ip} tcp dport {sink_port} dnat to {sink}"),
         ),
         (
             "output",
@@ -125,7 +126,7 @@ fn translate_barely(world: &World, way: &Way) {
         ),
         (
             "output",
-            format!("ip daddr {BARE_IP} tcp dport {BULK_PORT} dnat to {bulk}"),
+            format!("ip daddr {BARE_IP} tcp dport {SINK_PORT} dnat to {sink}"),
         ),
         ("postrouting", masquerade),
     ];
@@ -146,11 +147,14 @@ impl Way {
             From::Node => &world.nodes[0].netns,
             From::Client => &world.client,
         };
-        let [web, bulk] =
+        let [web, sink] =
             [0, 1].map(|port| [self.through, self.bare, self.straight].map(|to| to[port]));
-        let connect = in_turn(netns, ROUNDS, move || web.map(connect_and_close));
+        let connect = in_turn(netns, ROUNDS, move |way| visit(sink[way], 0).connect);
+        let whole = in_turn(netns, ROUNDS, move |way| visit(sink[way], 0).whole);
         let request = requests(netns, web);
-        let sent = in_turn(netns, BULK_ROUNDS, move || bulk.map(send));
+        let sent = in_turn(netns, BULK_ROUNDS, move |way| {
+            visit(sink[way], BULK_BYTES).whole
+        });
         let name = self.name;
         let row = |what: &str, [through, bare, straight]: [Duration; 3]| {
             let ratio = |to: Duration| to.as_secs_f64() / straight.as_secs_f64();
@@ -162,35 +166,35 @@ impl Way {
             }
         };
         vec![
-            row("connect and close", connect),
+            row("connect", connect),
+            row("connect and close on both sides", whole),
             row("request and response", request),
             row("512 MiB", sent),
         ]
     }
 }
 
-/// Medians of A B C A B C …, so that drift of the machine hits all alike.
+/// Medians of A B C B C A …, so that drift of the machine hits all alike, and nobody always comes after the same.
 fn in_turn(
     netns: &Netns,
     rounds: usize,
-    mut ask: impl FnMut() -> [Duration; 3] + Send + 'static,
+    mut take: impl FnMut(usize) -> Duration + Send + 'static,
 ) -> [Duration; 3] {
     netns.run(move || {
-        let answers: Vec<_> = (0..rounds).map(|_| ask()).collect();
-        let each = |which: usize| Samples::new(answers.iter().map(|times| times[which]).collect());
-        [0, 1, 2].map(|which| each(which).median())
+        let mut times = [const { Vec::new() }; 3];
+        sink::on_core(Side::Client, || {
+            for turn in 0..rounds * 3 {
+                let way = (turn + turn / 3) % 3;
+                times[way].push(take(way));
+            }
+        });
+        times.map(|times| Samples::new(times).median())
     })
-}
-
-fn connect_and_close(to: SocketAddr) -> Duration {
-    let began = Instant::now();
-    drop(TcpStream::connect(to).expect("a connection"));
-    began.elapsed()
 }
 
 fn requests(netns: &Netns, to: [SocketAddr; 3]) -> [Duration; 3] {
     let mut streams: Option<[TcpStream; 3]> = None;
-    in_turn(netns, ROUNDS, move || {
+    in_turn(netns, ROUNDS, move |way| {
         let streams = streams.get_or_insert_with(|| {
             to.map(|to| {
                 let stream = TcpStream::connect(to).expect("a connection");
@@ -198,7 +202,7 @@ fn requests(netns: &Netns, to: [SocketAddr; 3]) -> [Duration; 3] {
                 stream
             })
         });
-        streams.each_mut().map(request)
+        request(&mut streams[way])
     })
 }
 
@@ -213,36 +217,4 @@ fn request(stream: &mut TcpStream) -> Duration {
     let answer = &buffer[..length];
     assert!(answer.windows(3).any(|w| w == b"web"), "an odd answer");
     elapsed
-}
-
-/// A server inside the pod's namespace that reads to the end, says so with a byte, and forgets.
-fn serve_bulk(world: &World, pod: &str) {
-    let (ready, listening) = std::sync::mpsc::channel();
-    let netns = world.pod_netns(pod);
-    std::thread::spawn(move || {
-        let file = std::fs::File::open(&netns).expect("the pod's namespace");
-        nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).expect("root");
-        let listener =
-            std::net::TcpListener::bind(("0.0.0.0", BULK_PORT)).expect("a port in the pod");
-        ready.send(()).expect("somebody waits");
-        let mut buffer = vec![0; 1 << 18];
-        for stream in listener.incoming() {
-            let mut stream = stream.expect("a connection");
-            while stream.read(&mut buffer).expect("bytes") > 0 {}
-            stream.write_all(b".").expect("the sender waits");
-        }
-    });
-    listening.recv().expect("the sink listens");
-}
-
-fn send(to: SocketAddr) -> Duration {
-    let mut stream = TcpStream::connect(to).expect("a connection");
-    let chunk = vec![0; 1 << 18];
-    let began = Instant::now();
-    (0..BULK_BYTES / chunk.len()).for_each(|_| stream.write_all(&chunk).expect("room"));
-    stream
-        .shutdown(std::net::Shutdown::Write)
-        .expect("a connection");
-    stream.read_exact(&mut [0]).expect("the sink's byte");
-    began.elapsed()
 }
