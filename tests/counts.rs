@@ -139,7 +139,8 @@ fn connections_are_counted_exactly_across_syncs_and_while_no_proxy_runs() {
     world.merge("/api/v1/namespaces/default/services/web", &sticky);
     wait::until("affinity", SETTLE_TIME_MAX, || {
         let listed = world.nodes[0].netns.sh("nft list map ip knarr frontends");
-        let sticky = format!("{CLUSTER_IP} . tcp . 80 : goto service-default/web/tcp/http");
+        let sticky =
+            format!("{CLUSTER_IP} . tcp . 80 : goto cluster-ip-service-default/web/tcp/http");
         match listed.contains(&sticky) {
             true => Ok(()),
             false => Err(listed),

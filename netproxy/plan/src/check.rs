@@ -176,7 +176,11 @@ fn outside_is_local(plan: &Plan) -> Vec<String> {
                     Answer::Drop => true,
                     Answer::Reject => false,
                 };
-                frontend.kind == FrontendKind::ClusterIp || !inside_is_cluster || !local
+                let inside_answers = matches!(frontend.answer, Answer::Backends { .. });
+                frontend.kind == FrontendKind::ClusterIp
+                    || !inside_is_cluster
+                    || !inside_answers
+                    || !local
             }
         }
     });

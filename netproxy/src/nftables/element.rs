@@ -126,6 +126,9 @@ pub fn of_frontend(key: &FrontendKey, frontend: &Frontend) -> Vec<Element> {
     };
     match &frontend.answer {
         Answer::Backends { .. } => {}
+        Answer::Reject if frontend.allowed_sources.is_some() => {
+            unanswered(Verdict::Goto("restricted-reject-chain".into()));
+        }
         Answer::Reject => unanswered(Verdict::Goto("reject-chain".into())),
         Answer::Drop => unanswered(Verdict::Drop),
     }
@@ -221,12 +224,6 @@ fn restrictions(key: &FrontendKey, frontend: &Frontend, elements: &mut Vec<Eleme
         return;
     };
     let frontend = Bytes::frontend(key);
-    let set = Set::RestrictedFrontends;
-    elements.push(Element {
-        set,
-        key: frontend.exactly(),
-        value: Value::Present,
-    });
     elements.extend(sources.iter().map(|range| {
         Element {
             set: Set::AllowedSources,

@@ -23,9 +23,7 @@ pub enum Set {
     NonMasqueradeCidrs,
     /// Cluster IPs in use.
     ClusterIps,
-    /// Frontends that serve some sources only.
-    RestrictedFrontends,
-    /// The sources that they serve.
+    /// The sources that frontends serve, where they do not serve all.
     AllowedSources,
     /// Local endpoints that may reach themselves.
     HairpinConnections,
@@ -86,7 +84,7 @@ pub enum Matching {
 
 impl Set {
     /// Every set and map, in the order in which they are read.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 21] = [
         Self::ClusterCidrs,
         Self::PodCidrs,
         Self::ServiceCidrs,
@@ -94,7 +92,6 @@ impl Set {
         Self::NodePortAddresses,
         Self::NonMasqueradeCidrs,
         Self::ClusterIps,
-        Self::RestrictedFrontends,
         Self::AllowedSources,
         Self::HairpinConnections,
         Self::NoEndpointServices,
@@ -122,7 +119,6 @@ impl Set {
             Self::NodePortAddresses => "node-port-addresses",
             Self::NonMasqueradeCidrs => "non-masquerade-cidrs",
             Self::ClusterIps => "cluster-ips",
-            Self::RestrictedFrontends => "restricted-frontends",
             Self::AllowedSources => "allowed-sources",
             Self::HairpinConnections => "hairpin-connections",
             Self::NoEndpointServices => "no-endpoint-services",
@@ -159,8 +155,7 @@ impl Set {
             | Self::ClusterIps => vec![Field::Destination],
             Self::AllowedSources => [&FRONTEND[..], &[Field::Source]].concat(),
             Self::HairpinConnections => [&[Field::Source][..], &FRONTEND].concat(),
-            Self::RestrictedFrontends
-            | Self::NoEndpointServices
+            Self::NoEndpointServices
             | Self::Frontends
             | Self::LocalFrontends
             | Self::Connections => FRONTEND.to_vec(),
@@ -186,7 +181,6 @@ impl Set {
             | Self::NodePortAddresses
             | Self::NonMasqueradeCidrs
             | Self::ClusterIps
-            | Self::RestrictedFrontends
             | Self::AllowedSources
             | Self::HairpinConnections
             | Self::Connections

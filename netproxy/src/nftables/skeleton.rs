@@ -5,7 +5,7 @@ use knarr_netproxy_plan::Family;
 use super::{
     Verdict,
     chain::{Chain, Hook, HookPoint, Rule},
-    expression::{Comparison, Presence, Side},
+    expression::{Comparison, Side},
     statement::{FRONTEND, Field, Statement},
 };
 
@@ -20,7 +20,7 @@ const FLOW: [Field; 4] = [
 const NODE_PORT: [Field; 2] = [Field::Protocol, Field::Port];
 
 /// The skeleton's chains, in the order in which they are read.
-pub const CHAINS: [&str; 9] = [
+pub const CHAINS: [&str; 10] = [
     "nat-prerouting",
     "nat-output",
     "nat-postrouting",
@@ -28,6 +28,7 @@ pub const CHAINS: [&str; 9] = [
     "node-ports",
     "source-ranges",
     "untranslated",
+    "restricted-reject-chain",
     "reject-chain",
     "masquerading",
 ];
@@ -35,18 +36,21 @@ pub const CHAINS: [&str; 9] = [
 /// One chain of the skeleton.
 #[must_use]
 pub fn chain(name: &str, family: Family) -> Option<Chain> {
-    let jump = |chain: &str| Statement::Verdict(Verdict::Jump(chain.into()));
     let rules: Vec<Vec<Statement>> = match name {
         // The kernel walks them for a flow's first packet only, and no further than a translation.
-        "nat-prerouting" | "nat-output" => vec![vec![jump("services")], vec![jump("untranslated")]],
-        "nat-postrouting" => vec![vec![jump("masquerading")]],
-        "services" => services(),
-        "node-ports" => vec![
-            from_outside(vec![obey(&NODE_PORT, "local-node-ports")]),
-            vec![obey(&NODE_PORT, "node-ports")],
+        "nat-prerouting" | "nat-output" => vec![
+            vec![Statement::jump("services")],
+            vec![Statement::jump("untranslated")],
         ],
+        "nat-postrouting" => vec![vec![Statement::jump("masquerading")]],
+        "services" => services(),
+        "node-ports" => vec![vec![Statement::obey(&NODE_PORT, "node-ports")]],
         "source-ranges" => source_ranges(),
         "untranslated" => untranslated(),
+        "restricted-reject-chain" => vec![
+            vec![Statement::jump("source-ranges")],
+            vec![Statement::goto("reject-chain")],
+        ],
         // The client's TCP drops an ICMP error that comes while it still sends, and waits a second.
         "reject-chain" => vec![vec![Statement::Reset], vec![Statement::Reject]],
         "masquerading" => masquerading(),
@@ -76,26 +80,11 @@ fn hook(name: &str) -> Option<Hook> {
     })
 }
 
-/// Finds the frontend of a new connection.
+/// Finds the frontend of a new connection; what only some frontends ask for stands in the chains that they lead to.
 fn services() -> Vec<Vec<Statement>> {
-    let to_cluster_ip = vec![
-        absent(&[Field::Source], "cluster-cidrs"),
-        present(&[Field::Destination], "cluster-ips"),
-        Statement::Mark,
-    ];
-    let restricted = vec![
-        present(&FRONTEND, "restricted-frontends"),
-        Statement::Verdict(Verdict::Jump("source-ranges".into())),
-    ];
     let mut to_node = own_address();
-    to_node.push(Statement::Verdict(Verdict::Goto("node-ports".into())));
-    vec![
-        restricted,
-        from_outside(vec![obey(&FRONTEND, "local-frontends")]),
-        to_cluster_ip,
-        vec![obey(&FRONTEND, "frontends")],
-        to_node,
-    ]
+    to_node.push(Statement::goto("node-ports"));
+    vec![vec![Statement::obey(&FRONTEND, "frontends")], to_node]
 }
 
 fn source_ranges() -> Vec<Vec<Statement>> {
@@ -103,7 +92,7 @@ fn source_ranges() -> Vec<Vec<Statement>> {
     key.push(Field::Source);
     vec![
         vec![
-            present(&key, "allowed-sources"),
+            Statement::present(&key, "allowed-sources"),
             Statement::Verdict(Verdict::Return),
         ],
         vec![Statement::Verdict(Verdict::Drop)],
@@ -113,13 +102,16 @@ fn source_ranges() -> Vec<Vec<Statement>> {
 /// Refuses or drops what no frontend took.
 fn untranslated() -> Vec<Vec<Statement>> {
     let mut to_node = own_address();
-    to_node.push(obey(&NODE_PORT, "no-endpoint-node-ports"));
-    let reject = Statement::Verdict(Verdict::Goto("reject-chain".into()));
+    to_node.push(Statement::obey(&NODE_PORT, "no-endpoint-node-ports"));
+    let reject = Statement::goto("reject-chain");
     vec![
-        vec![obey(&FRONTEND, "no-endpoint-services")],
-        vec![present(&[Field::Destination], "cluster-ips"), reject],
+        vec![Statement::obey(&FRONTEND, "no-endpoint-services")],
         vec![
-            present(&[Field::Destination], "service-cidrs"),
+            Statement::present(&[Field::Destination], "cluster-ips"),
+            reject,
+        ],
+        vec![
+            Statement::present(&[Field::Destination], "service-cidrs"),
             Statement::Verdict(Verdict::Drop),
         ],
         to_node,
@@ -131,65 +123,32 @@ fn masquerading() -> Vec<Vec<Statement>> {
     // A pod of this node answers the node's own address through the node anyway.
     let to_own_pod = vec![
         Statement::Marked,
-        present(&[Field::Source], "node-addresses"),
-        present(&[Field::Destination], "pod-cidrs"),
+        Statement::present(&[Field::Source], "node-addresses"),
+        Statement::present(&[Field::Destination], "pod-cidrs"),
         Statement::Unmark,
         Statement::Verdict(Verdict::Return),
     ];
     vec![
         to_own_pod,
         vec![Statement::Marked, Statement::Unmark, Statement::Masquerade],
-        vec![present(&FLOW, "hairpin-connections"), Statement::Masquerade],
         vec![
-            present(&[Field::Source], "pod-cidrs"),
-            absent(&[Field::Destination], "non-masquerade-cidrs"),
+            Statement::present(&FLOW, "hairpin-connections"),
+            Statement::Masquerade,
+        ],
+        vec![
+            Statement::present(&[Field::Source], "pod-cidrs"),
+            Statement::absent(&[Field::Destination], "non-masquerade-cidrs"),
             Statement::Masquerade,
         ],
     ]
 }
 
-/// Only for sources that are neither a pod of this node nor the node itself.
-fn from_outside(then: Vec<Statement>) -> Vec<Statement> {
-    let mut statements = vec![
-        absent(&[Field::Source], "pod-cidrs"),
-        Statement::Local {
-            side: Side::Source,
-            how: Comparison::Unequal,
-        },
-    ];
-    statements.extend(then);
-    statements
-}
-
 fn own_address() -> Vec<Statement> {
     vec![
-        present(&[Field::Destination], "node-port-addresses"),
+        Statement::present(&[Field::Destination], "node-port-addresses"),
         Statement::Local {
             side: Side::Destination,
             how: Comparison::Equal,
         },
     ]
-}
-
-fn present(key: &[Field], set: &str) -> Statement {
-    Statement::Lookup {
-        key: key.to_vec(),
-        set: set.into(),
-        presence: Presence::Present,
-    }
-}
-
-fn absent(key: &[Field], set: &str) -> Statement {
-    Statement::Lookup {
-        key: key.to_vec(),
-        set: set.into(),
-        presence: Presence::Absent,
-    }
-}
-
-fn obey(key: &[Field], map: &str) -> Statement {
-    Statement::Obey {
-        key: key.to_vec(),
-        map: map.into(),
-    }
 }

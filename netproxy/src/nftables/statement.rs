@@ -72,6 +72,42 @@ pub enum Statement {
 }
 
 impl Statement {
+    /// Goes on only for keys in a set.
+    pub fn present(key: &[Field], set: &str) -> Self {
+        Self::Lookup {
+            key: key.to_vec(),
+            set: set.into(),
+            presence: Presence::Present,
+        }
+    }
+
+    /// Goes on only for keys that are not in a set.
+    pub fn absent(key: &[Field], set: &str) -> Self {
+        Self::Lookup {
+            key: key.to_vec(),
+            set: set.into(),
+            presence: Presence::Absent,
+        }
+    }
+
+    /// Obeys the verdict of a key's element.
+    pub fn obey(key: &[Field], map: &str) -> Self {
+        Self::Obey {
+            key: key.to_vec(),
+            map: map.into(),
+        }
+    }
+
+    /// Passes through a chain, and goes on.
+    pub fn jump(chain: &str) -> Self {
+        Self::Verdict(Verdict::Jump(chain.into()))
+    }
+
+    /// Goes to a chain, for good.
+    pub fn goto(chain: &str) -> Self {
+        Self::Verdict(Verdict::Goto(chain.into()))
+    }
+
     /// Appends the statement's expressions.
     pub fn compile(&self, family: Family, into: &mut Vec<Expression>) {
         let first = Register(0);

@@ -18,8 +18,19 @@ use super::{
 /// A chain that an element leads to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
+    sources: Sources,
+    /// Where connections from outside are led elsewhere: with what the keys of those ways start.
+    outside: Option<KeyStarts>,
     masks: Masks,
     pick: Pick,
+}
+
+/// Who is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Sources {
+    All,
+    /// Those in the frontend's ranges.
+    Allowed,
 }
 
 /// Whose address the backend will see.
@@ -31,6 +42,8 @@ enum Masks {
     Everybody,
     /// The client's, unless the client is this node.
     Node,
+    /// The client's, if the client is a pod.
+    Outside,
 }
 
 /// How a backend is chosen.
@@ -62,14 +75,32 @@ impl Target {
             return None;
         };
         let masks = match (frontend.masquerade, way) {
-            (Masquerade::OutsideSources, _)
-            | (Masquerade::NodeSources | Masquerade::NearSources, Policy::Local) => Masks::Nobody,
+            (Masquerade::OutsideSources, _) => Masks::Outside,
+            (Masquerade::NodeSources | Masquerade::NearSources, Policy::Local) => Masks::Nobody,
             (Masquerade::Always, _) | (Masquerade::NearSources, Policy::Cluster) => {
                 Masks::Everybody
             }
             (Masquerade::NodeSources, Policy::Cluster) => Masks::Node,
         };
         let node_port = frontend.kind == FrontendKind::NodePort;
+        let key_starts = if node_port {
+            KeyStarts::WithProtocol
+        } else {
+            KeyStarts::WithAddress
+        };
+        let restricted = frontend.allowed_sources.is_some();
+        let (sources, outside) = match way {
+            Policy::Cluster => (
+                if restricted {
+                    Sources::Allowed
+                } else {
+                    Sources::All
+                },
+                frontend.from_outside.as_ref().map(|_| key_starts),
+            ),
+            // Whoever comes this way was let in and is from outside.
+            Policy::Local => (Sources::All, None),
+        };
         let pick = if frontend.affinity_seconds.is_some() {
             Pick::Affinity(service_chain(&frontend.service_port, *policy))
         } else {
@@ -79,11 +110,6 @@ impl Target {
                 (true, Policy::Cluster) => ("node-port-backends", "node-port-pick"),
                 (true, Policy::Local) => ("local-node-port-backends", "local-node-port-pick"),
             };
-            let key_starts = if node_port {
-                KeyStarts::WithProtocol
-            } else {
-                KeyStarts::WithAddress
-            };
             Pick::Slot {
                 map,
                 key_starts,
@@ -91,7 +117,12 @@ impl Target {
                 prefix,
             }
         };
-        Some(Self { masks, pick })
+        Some(Self {
+            sources,
+            outside,
+            masks,
+            pick,
+        })
     }
 
     /// Whether backends are elements of a map.
@@ -103,12 +134,22 @@ impl Target {
     /// The chain's name.
     #[must_use]
     pub fn name(&self) -> Name {
-        let base = self.base_name();
-        match self.masks {
-            Masks::Nobody => base,
-            Masks::Everybody => format!("masquerade-{base}").into(),
-            Masks::Node => format!("short-circuit-{base}").into(),
-        }
+        let sources = match self.sources {
+            Sources::All => "",
+            Sources::Allowed => "restricted-",
+        };
+        let outside = match self.outside {
+            None => "",
+            Some(KeyStarts::WithAddress) => "external-",
+            Some(KeyStarts::WithProtocol) => "node-port-external-",
+        };
+        let masks = match self.masks {
+            Masks::Nobody => "",
+            Masks::Everybody => "masquerade-",
+            Masks::Node => "short-circuit-",
+            Masks::Outside => "cluster-ip-",
+        };
+        format!("{sources}{outside}{masks}{}", self.base_name()).into()
     }
 
     /// The names of the chains it takes, except those that belong to an affinity.
@@ -118,7 +159,7 @@ impl Target {
         if self.picks_by_slot() {
             names.push(self.base_name());
         }
-        if self.masks != Masks::Nobody {
+        if !self.before_picking().is_empty() {
             names.push(self.name());
         }
         names
@@ -159,20 +200,51 @@ impl Target {
             let rules = vec![vec![counter], vec![dnat]];
             chains.push((self.base_name(), regular(rules, family)));
         }
-        let go_on = Statement::Verdict(Verdict::Goto(self.base_name()));
-        let rules = match self.masks {
-            Masks::Nobody => return chains,
-            Masks::Everybody => vec![vec![Statement::Mark, go_on]],
-            Masks::Node => {
-                let own = Statement::Local {
-                    side: Side::Source,
-                    how: Comparison::Equal,
-                };
-                vec![vec![own, Statement::Mark], vec![go_on]]
-            }
-        };
+        let mut rules = self.before_picking();
+        if rules.is_empty() {
+            return chains;
+        }
+        rules.push(vec![Statement::goto(&self.base_name())]);
         chains.push((self.name(), regular(rules, family)));
         chains
+    }
+
+    /// What comes before a backend is chosen.
+    fn before_picking(&self) -> Vec<Vec<Statement>> {
+        let mut rules = Vec::new();
+        if self.sources == Sources::Allowed {
+            rules.push(vec![Statement::jump("source-ranges")]);
+        }
+        if let Some(key_starts) = self.outside {
+            let map = match key_starts {
+                KeyStarts::WithAddress => Set::LocalFrontends,
+                KeyStarts::WithProtocol => Set::LocalNodePorts,
+            };
+            rules.push(vec![
+                Statement::absent(&[Field::Source], Set::PodCidrs.name()),
+                Statement::Local {
+                    side: Side::Source,
+                    how: Comparison::Unequal,
+                },
+                Statement::obey(&map.key(), map.name()),
+            ]);
+        }
+        match self.masks {
+            Masks::Nobody => {}
+            Masks::Everybody => rules.push(vec![Statement::Mark]),
+            Masks::Node => rules.push(vec![
+                Statement::Local {
+                    side: Side::Source,
+                    how: Comparison::Equal,
+                },
+                Statement::Mark,
+            ]),
+            Masks::Outside => rules.push(vec![
+                Statement::absent(&[Field::Source], Set::ClusterCidrs.name()),
+                Statement::Mark,
+            ]),
+        }
+        rules
     }
 }
 

@@ -134,7 +134,7 @@ from      pod default/shop-1, ready, 10.42.0.6 on node-1
 name      web is web.default.svc.cluster.local: 10.0.128.7
 to        10.0.128.7:80/tcp is cluster IP of default/web
 rules     as read from the kernel of node-1
-          nat-prerouting > services > pick-1 > nat-postrouting > masquerading: to 10.42.0.5:8080, which sees 10.42.0.6
+          nat-prerouting > services > cluster-ip-pick-1 > pick-1 > nat-postrouting > masquerading: to 10.42.0.5:8080, which sees 10.42.0.6
 answers   10.42.0.5:8080, pod default/web-1, ready on node-1
 verdict   pod default/shop-1 to web:80/tcp arrives
 ";
