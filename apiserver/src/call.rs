@@ -9,7 +9,7 @@ use knarr_api::{kind::Kind, status::Status};
 
 use crate::{
     State, User,
-    inflight::Seat,
+    inflight::LargeBody,
     negotiate::{Accepted, Produces, accept},
     request::{Query, RequestInfo, Verb, body},
     respond,
@@ -30,7 +30,7 @@ pub(crate) struct Call {
     pub(crate) body: Body,
     pub(crate) warnings: Vec<String>,
     /// Its place, if the body is a large one.
-    pub(crate) large_body: Option<Seat>,
+    pub(crate) large_body: Option<LargeBody>,
 }
 
 impl Call {
@@ -60,8 +60,8 @@ impl Call {
     /// Reads the body; a second call finds it empty.
     pub(crate) async fn read_body(&mut self) -> Result<Bytes, Status> {
         let body = std::mem::take(&mut self.body);
-        let (bytes, seat) = body::read(body, &self.state.inflight).await?;
-        self.large_body = seat;
+        let (bytes, large) = body::read(body, &self.state.inflight).await?;
+        self.large_body = large;
         Ok(bytes)
     }
 

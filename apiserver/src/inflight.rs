@@ -1,11 +1,16 @@
 //! How many requests are answered at once, as kube-apiserver bounds them. Only says whether there is room for one more.
 
+mod room;
+
 use std::sync::Arc;
 
 use axum::response::Response;
 use http::{HeaderValue, Method, StatusCode, header};
+use knarr_api::status::{Details, Status};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::room::Room;
+pub(crate) use self::room::{Refused, Share};
 use crate::{
     User,
     authorize::MASTERS,
@@ -16,8 +21,10 @@ use crate::{
 
 /// Watches at once; Kubernetes bounds only how fast they begin.
 const WATCHES_MAX: usize = 20_000;
-/// Bodies over 64 KiB that are read and worked on at once; the others wait, within their request's time.
+/// Bodies over 64 KiB that are worked on at once; the others wait, within their request's time.
 const LARGE_BODIES_MAX: usize = 8;
+/// What such bodies may hold until they are worked on.
+const LARGE_BODIES_BYTES_MAX: usize = 64 << 20;
 /// What Kubernetes asks those to wait who are refused.
 const RETRY_AFTER_SECONDS: u16 = 1;
 
@@ -39,6 +46,15 @@ pub struct Inflight {
     mutating: Option<Arc<Semaphore>>,
     watching: Arc<Semaphore>,
     large_bodies: Arc<Semaphore>,
+    room: Arc<Room>,
+}
+
+/// A large body's place among those that are worked on, and the room that it takes.
+pub(crate) struct LargeBody {
+    #[expect(dead_code, reason = "held, not read")]
+    seat: Seat,
+    #[expect(dead_code, reason = "held, not read")]
+    share: Share,
 }
 
 /// One request's place among those under way.
@@ -58,13 +74,21 @@ impl Inflight {
             mutating: room(mutating_max),
             watching: Arc::new(Semaphore::new(WATCHES_MAX)),
             large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
+            room: Room::new(LARGE_BODIES_BYTES_MAX),
         }
     }
 
-    /// A place for a large body, as soon as there is one.
-    pub(crate) async fn large_body(&self) -> Seat {
+    /// Room for a body that turns out to be large, none of it taken yet.
+    pub(crate) fn share(&self) -> Share {
+        self.room.enter()
+    }
+
+    /// A place for a large body that is all there, as soon as there is one.
+    pub(crate) async fn large_body(&self, mut share: Share) -> LargeBody {
+        share.is_whole();
         // The semaphore is never closed.
-        Seat(self.large_bodies.clone().acquire_owned().await.ok())
+        let seat = Seat(self.large_bodies.clone().acquire_owned().await.ok());
+        LargeBody { seat, share }
     }
 
     /// A place for a request; administrators get an answer even where there is none left.
@@ -119,6 +143,15 @@ impl Load {
             Load::Uncounted => Span::Stream,
         }
     }
+}
+
+/// 429 in the words of an object's request.
+pub(crate) fn come_back(message: &str) -> Status {
+    let details = Details {
+        retry_after_seconds: Some(RETRY_AFTER_SECONDS.into()),
+        ..Details::default()
+    };
+    Status::failure(429, "TooManyRequests", message).with_details(details)
 }
 
 /// 429, in plain text as with Kubernetes.

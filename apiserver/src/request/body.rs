@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use hyper::body::Frame;
 use knarr_api::{
     decode::{self, Decoded},
     kind::Kind,
@@ -20,7 +21,7 @@ use tokio::{
 
 use super::options::FieldValidation;
 use crate::{
-    inflight::{Inflight, Seat},
+    inflight::{self, Inflight, LargeBody, Refused, Share},
     negotiate::{self, BodyFormat},
     respond,
 };
@@ -37,8 +38,11 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reads a whole body; a large one comes with its place among them, to be held while it is worked on.
 ///
 /// # Errors
-/// 413 over the limit, 500 if the client stops midway, 504 if it is too slow.
-pub(crate) async fn read(body: Body, inflight: &Inflight) -> Result<(Bytes, Option<Seat>), Status> {
+/// 413 over the limit, 429 if there is no room for it, 500 if the client stops midway, 504 if it is too slow.
+pub(crate) async fn read(
+    body: Body,
+    inflight: &Inflight,
+) -> Result<(Bytes, Option<LargeBody>), Status> {
     read_within(BODY_TIMEOUT, body, inflight).await
 }
 
@@ -46,7 +50,7 @@ async fn read_within(
     limit: Duration,
     body: Body,
     inflight: &Inflight,
-) -> Result<(Bytes, Option<Seat>), Status> {
+) -> Result<(Bytes, Option<LargeBody>), Status> {
     timeout(limit, whole(body, inflight))
         .await
         .unwrap_or_else(|_| {
@@ -55,15 +59,17 @@ async fn read_within(
         })
 }
 
-async fn whole(mut body: Body, inflight: &Inflight) -> Result<(Bytes, Option<Seat>), Status> {
+async fn whole(mut body: Body, inflight: &Inflight) -> Result<(Bytes, Option<LargeBody>), Status> {
     let mut bytes = BytesMut::new();
-    let mut seat = None;
-    while let Some(frame) = body.frame().await {
+    let mut share = None;
+    while let Some(frame) = next(&mut body, share.as_ref()).await? {
         let frame = frame.map_err(|error| unreadable(&error))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
         if bytes.len() + data.len() > BODY_BYTES_MAX {
+            // Nothing of it is needed any more.
+            drop((bytes, share));
             drain(body).await;
             return Err(Status::failure(
                 413,
@@ -71,13 +77,44 @@ async fn whole(mut body: Body, inflight: &Inflight) -> Result<(Bytes, Option<Sea
                 format!("Request entity too large: limit is {BODY_BYTES_MAX}"),
             ));
         }
-        if bytes.len() + data.len() > SMALL_BYTES_MAX && seat.is_none() {
-            seat = Some(inflight.large_body().await);
-            bytes.reserve(BODY_BYTES_MAX);
+        if bytes.len() + data.len() > SMALL_BYTES_MAX {
+            if share.is_none() {
+                bytes.reserve(BODY_BYTES_MAX);
+            }
+            let grown = share.get_or_insert_with(|| inflight.share());
+            if let Err(refused) = grown.grow(data.len()).await {
+                drop((bytes, share));
+                if refused == Refused::Crowded {
+                    drain(body).await;
+                }
+                return Err(no_room(refused));
+            }
         }
         bytes.extend_from_slice(&data);
     }
-    Ok((bytes.freeze(), seat))
+    let large = match share {
+        Some(share) => Some(inflight.large_body(share).await),
+        None => None,
+    };
+    Ok((bytes.freeze(), large))
+}
+
+/// The next piece of a body; a large one's client may be too slow for those who wait.
+async fn next(
+    body: &mut Body,
+    share: Option<&Share>,
+) -> Result<Option<Result<Frame<Bytes>, axum::Error>>, Status> {
+    match share {
+        Some(share) => share.expect(body.frame()).await.map_err(no_room),
+        None => Ok(body.frame().await),
+    }
+}
+
+fn no_room(refused: Refused) -> Status {
+    inflight::come_back(match refused {
+        Refused::Slow => "the body came too slowly while others waited, please try again later",
+        Refused::Crowded => "too many large bodies at once, please try again later",
+    })
 }
 
 /// An error that Kubernetes has no class for either.
@@ -186,6 +223,8 @@ fn aside<T>(work: impl FnOnce() -> T) -> T {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[tokio::test]
@@ -213,8 +252,8 @@ mod tests {
         let body = |length: usize| Body::from(vec![b'x'; length]);
         let mut held = Vec::new();
         let soon = Duration::from_millis(20);
-        while let Ok((_, seat)) = read_within(soon, body(BODY_BYTES_MAX), &inflight).await {
-            held.push(seat);
+        while let Ok((_, large)) = read_within(soon, body(BODY_BYTES_MAX), &inflight).await {
+            held.push(large);
         }
         assert!((1..100).contains(&held.len()), "{}", held.len());
         let small = read_within(soon, body(SMALL_BYTES_MAX), &inflight).await;
@@ -222,5 +261,50 @@ mod tests {
         held.pop();
         let large = read_within(soon, body(BODY_BYTES_MAX), &inflight).await;
         assert!(large.is_ok());
+    }
+
+    /// All but the last byte of a large body, and then nothing for ever.
+    fn stuck() -> Body {
+        let most = vec![b'x'; BODY_BYTES_MAX - 1];
+        let first = futures_util::stream::iter([Ok::<_, std::io::Error>(most)]);
+        let endless = futures_util::StreamExt::chain(first, futures_util::stream::pending());
+        Body::from_stream(endless)
+    }
+
+    #[tokio::test]
+    async fn slow_senders_keep_no_place_from_others_and_give_up_their_room() {
+        let inflight = Arc::new(Inflight::new(0, 0));
+        let read_all = |count: usize, body: fn() -> Body| {
+            let inflight = inflight.clone();
+            let read = move || {
+                let inflight = inflight.clone();
+                tokio::spawn(async move { read(body(), &inflight).await.map(|(bytes, _)| bytes) })
+            };
+            (0..count).map(|_| read()).collect::<Vec<_>>()
+        };
+        let honest = || Body::from(vec![b'x'; BODY_BYTES_MAX]);
+        let answers = async |reads: Vec<tokio::task::JoinHandle<_>>| {
+            let mut codes = Vec::new();
+            for read in reads {
+                let read: Result<Bytes, Status> = read.await.unwrap();
+                codes.push(read.map_or_else(|status| status.code, |_| 200));
+            }
+            codes
+        };
+        // They all fit, so nobody has to go.
+        let mut slow = read_all(20, stuck);
+        assert_eq!(answers(read_all(1, honest)).await, [200]);
+        assert!(slow.iter().all(|read| !read.is_finished()));
+        slow.extend(read_all(20, stuck));
+        assert_eq!(answers(read_all(4, honest)).await, [200; 4]);
+        let (gone, still_there): (Vec<_>, Vec<_>) = slow
+            .into_iter()
+            .partition(tokio::task::JoinHandle::is_finished);
+        still_there.iter().for_each(tokio::task::JoinHandle::abort);
+        let first = gone.into_iter().next().expect("somebody made room");
+        let refused = first.await.unwrap().unwrap_err();
+        assert_eq!(refused.code, 429);
+        let details = refused.details.unwrap();
+        assert_eq!(details.retry_after_seconds, Some(1));
     }
 }
