@@ -100,10 +100,14 @@ pub fn partial_metadata(object: &Value, version: Version) -> Value {
 
 /// A list of objects reduced to their metadata.
 pub fn partial_metadata_list(objects: &[&Value], list_metadata: Value, version: Version) -> Value {
-    let items: Vec<Value> = objects
+    let items = objects
         .iter()
-        .map(|object| partial_metadata(object, version))
-        .collect();
+        .map(|object| partial_metadata(object, version));
+    // Of nothing, Kubernetes makes no list but null.
+    let items = match objects {
+        [] => Value::Null,
+        _ => items.collect(),
+    };
     json!({
         "kind": "PartialObjectMetadataList",
         "apiVersion": version.api_version(),

@@ -10,7 +10,7 @@ use knarr_api::{kind::Kind, status::Status};
 use crate::{
     State, User,
     inflight::LargeBody,
-    negotiate::{Accepted, Produces, accept},
+    negotiate::{self, Accepted, Encoding, Produces, accept},
     request::{Query, RequestInfo, Verb, body},
     respond,
 };
@@ -39,7 +39,20 @@ impl Call {
             Verb::List | Verb::Watch => Produces::ObjectsAndStreams,
             _ => Produces::Objects,
         };
-        accept(self.header(header::ACCEPT), produces)
+        let Accepted { form, encoding } = accept(self.header(header::ACCEPT), produces)?;
+        Ok(Accepted {
+            form,
+            encoding: self.laid_out(encoding),
+        })
+    }
+
+    /// How a failure is written, which has one form only.
+    pub(crate) fn encoding_of_statuses(&self) -> Encoding {
+        self.laid_out(negotiate::of_statuses(self.header(header::ACCEPT)))
+    }
+
+    fn laid_out(&self, encoding: Encoding) -> Encoding {
+        negotiate::laid_out(encoding, &self.query, self.header(header::USER_AGENT))
     }
 
     pub(crate) fn content_type(&self) -> Option<&str> {

@@ -8,13 +8,17 @@ use std::sync::LazyLock;
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 pub(crate) use catalog::{Virtual, virtual_kind};
 
-use crate::{negotiate, request::Route, respond};
+use crate::{
+    negotiate::{self, Encoding},
+    request::{Query, Route},
+    respond,
+};
 
 const AGGREGATED_TYPE: &str =
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -69,10 +73,19 @@ static CORE: LazyLock<Fixed> = LazyLock::new(|| Fixed::new(&aggregated::core()))
 static GROUPS: LazyLock<Fixed> = LazyLock::new(|| Fixed::new(&aggregated::groups()));
 
 /// Answers a discovery request; `None` if the route is none.
-pub(crate) fn serve(route: &Route, headers: &HeaderMap) -> Option<Response> {
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok());
+pub(crate) fn serve(
+    route: &Route,
+    method: &Method,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Option<Response> {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let accept = text(header::ACCEPT);
+    // The aggregator answers for groups, and to any method.
+    let is_read_only = matches!(route, Route::CoreVersions | Route::Version { .. });
+    if is_read_only && *method != Method::GET {
+        return Some(respond::failure(&respond::method_not_allowed()));
+    }
     let aggregated = negotiate::accepts_aggregated_discovery(accept);
     let document = match route {
         Route::CoreVersions if aggregated => return Some(CORE.respond(headers, AGGREGATED_TYPE)),
@@ -83,9 +96,15 @@ pub(crate) fn serve(route: &Route, headers: &HeaderMap) -> Option<Response> {
         Route::Version { group, version } => legacy::resources(group, version),
         Route::Root | Route::Resource(_) | Route::Plain(_) => return None,
     };
-    Some(match document {
-        Some(document) => Fixed::new(&document).respond(headers, "application/json"),
-        None => not_found(route),
+    let Some(document) = document else {
+        return Some(not_found(route));
+    };
+    let encoding = negotiate::plain(accept)
+        .map(|encoding| negotiate::laid_out(encoding, query, text(header::USER_AGENT)));
+    Some(match encoding {
+        Ok(Encoding::Json) => Fixed::new(&document).respond(headers, "application/json"),
+        Ok(encoding) => respond::value_response(StatusCode::OK, &document, encoding),
+        Err(status) => respond::failure(&status),
     })
 }
 
@@ -99,6 +118,25 @@ fn not_found(route: &Route) -> Response {
     } else {
         respond::no_such_page()
     }
+}
+
+/// Every discovery document's path, as the index lists them.
+pub(crate) fn paths() -> Vec<String> {
+    let mut paths = vec![
+        "/api".to_owned(),
+        "/api/v1".into(),
+        "/apis".into(),
+        "/apis/".into(),
+    ];
+    for (group, versions) in catalog::groups() {
+        paths.push(format!("/apis/{group}"));
+        paths.extend(
+            versions
+                .iter()
+                .map(|version| format!("/apis/{group}/{version}")),
+        );
+    }
+    paths
 }
 
 /// Whether anything of a group is served; the core group is the empty one.
@@ -123,6 +161,10 @@ pub(crate) fn version() -> Value {
     json!({
         "major": "1",
         "minor": "37",
+        "emulationMajor": "1",
+        "emulationMinor": "37",
+        "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "36",
         "gitVersion": concat!("v1.37.1+knarr", env!("CARGO_PKG_VERSION")),
         "gitCommit": "",
         "gitTreeState": "clean",
@@ -158,7 +200,8 @@ mod tests {
                 version: "v9".into(),
             },
         ] {
-            let response = serve(&route, &HeaderMap::new()).unwrap();
+            let query = Query::default();
+            let response = serve(&route, &Method::GET, &query, &HeaderMap::new()).unwrap();
             assert_eq!(response.status(), StatusCode::NOT_FOUND);
         }
     }

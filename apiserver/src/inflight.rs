@@ -120,9 +120,12 @@ impl Load {
             _ if streams.contains(&info.subresource.as_str()) => Load::Uncounted,
             Verb::Watch => Load::Watching,
             Verb::Get | Verb::List => Load::Reading,
-            Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::DeleteCollection => {
-                Load::Mutating
-            }
+            Verb::Create
+            | Verb::Update
+            | Verb::Patch
+            | Verb::Delete
+            | Verb::DeleteCollection
+            | Verb::Unnamed => Load::Mutating,
         }
     }
 

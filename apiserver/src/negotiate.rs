@@ -5,23 +5,32 @@ use knarr_api::{
     table::Version,
 };
 
+use crate::request::Query;
+
 const REPRESENTATIONS: &str =
     "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 const STREAM_REPRESENTATIONS: &str =
     "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+
+/// Media ranges up to which Go sorts by insertion.
+const RANGES_ORDERED_MAX: usize = 12;
 
 /// The shape of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Object,
     Table(Version),
-    /// `PartialObjectMetadata` or its list.
+    /// `PartialObjectMetadata`, of one object.
     Metadata(Version),
+    /// `PartialObjectMetadataList`, of a list.
+    MetadataList(Version),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Json,
+    /// Over many lines, for people.
+    IndentedJson,
     Yaml,
 }
 
@@ -48,11 +57,19 @@ pub(crate) enum Produces {
 
 /// One media range of an Accept header.
 struct Range<'a> {
-    media_type: &'a str,
+    main: &'a str,
+    sub: &'a str,
+    quality: f32,
     parameters: Vec<(&'a str, &'a str)>,
 }
 
 impl Range<'_> {
+    fn goes_before(&self, other: &Range<'_>) -> bool {
+        self.quality > other.quality
+            || self.main != "*" && other.main == "*"
+            || self.sub != "*" && other.sub == "*"
+    }
+
     fn parameter(&self, name: &str) -> Option<&str> {
         let found = self.parameters.iter().find(|(n, _)| *n == name);
         found.map(|(_, value)| *value)
@@ -67,22 +84,12 @@ pub(crate) fn accept(header: Option<&str>, produces: Produces) -> Result<Accepte
     let Some(header) = header.filter(|h| !h.trim().is_empty()) else {
         return Ok(Accepted::JSON);
     };
-    let ranges = ranges(header);
-    let known = |range: &Range<'_>| {
-        let served = [
-            "*/*",
-            "application/json",
-            "application/yaml",
-            "application/vnd.kubernetes.protobuf",
-        ];
-        served.contains(&range.media_type)
-    };
-    if !ranges.iter().any(known) {
+    if !header.split(',').any(is_routed) {
         return Err(not_representable(produces));
     }
-    let chosen = ranges.iter().find_map(|range| {
+    let chosen = ranges(header).iter().find_map(|range| {
         Some(Accepted {
-            encoding: encoding(range.media_type)?,
+            encoding: encoding(range)?,
             form: form(range)?,
         })
     });
@@ -90,6 +97,60 @@ pub(crate) fn accept(header: Option<&str>, produces: Produces) -> Result<Accepte
         let text = format!("only the following media types are accepted: {REPRESENTATIONS}");
         Status::failure(406, "NotAcceptable", text)
     })
+}
+
+/// Whether go-restful lets a media range through; it knows no `application/*`.
+fn is_routed(range: &str) -> bool {
+    let media_type = range.split(';').next().unwrap_or_default();
+    let served = [
+        "*/*",
+        "application/json",
+        "application/yaml",
+        "application/vnd.kubernetes.protobuf",
+    ];
+    served.contains(&media_type.trim_matches(' '))
+}
+
+/// How a Status is written for a client that accepts `header`: as JSON if it accepts nothing.
+pub(crate) fn of_statuses(header: Option<&str>) -> Encoding {
+    let plain = |range: &Range<'_>| form(range) == Some(Form::Object);
+    ranges(header.unwrap_or_default())
+        .iter()
+        .filter(|range| plain(range))
+        .find_map(encoding)
+        .unwrap_or(Encoding::Json)
+}
+
+/// How a document is written that has one form only.
+///
+/// # Errors
+/// 406 when nothing the client accepts can be served.
+pub(crate) fn plain(header: Option<&str>) -> Result<Encoding, Status> {
+    let accepted = accept(header, Produces::Objects)?;
+    match accepted.form {
+        Form::Object => Ok(accepted.encoding),
+        Form::Table(_) | Form::Metadata(_) | Form::MetadataList(_) => Ok(of_statuses(header)),
+    }
+}
+
+/// JSON is indented for those who ask for it and for programs that people use by hand.
+pub(crate) fn laid_out(encoding: Encoding, query: &Query, user_agent: Option<&str>) -> Encoding {
+    if encoding != Encoding::Json {
+        return encoding;
+    }
+    let indents = match query.text("pretty") {
+        Some(text) => ["1", "t", "T", "TRUE", "true", "True"].contains(&text),
+        None => {
+            let agent = user_agent.unwrap_or_default();
+            let by_hand = ["curl", "Wget", "Mozilla/5.0"];
+            by_hand.iter().any(|program| agent.starts_with(program))
+        }
+    };
+    if indents {
+        Encoding::IndentedJson
+    } else {
+        Encoding::Json
+    }
 }
 
 /// Whether a client of `/api` and `/apis` reads aggregated discovery.
@@ -102,57 +163,97 @@ pub(crate) fn accepts_aggregated_discovery(header: Option<&str>) -> bool {
     };
     ranges
         .iter()
-        .filter(|range| encoding(range.media_type) == Some(Encoding::Json))
+        .filter(|range| encoding(range) == Some(Encoding::Json))
         .find(|range| range.parameter("as").is_none() || aggregated(range))
         .is_some_and(aggregated)
 }
 
-/// The media ranges of a header, the most wanted first.
+/// The media ranges of a header, the most wanted first, with the leniency and in the order of Go's `goautoneg`.
 fn ranges(header: &str) -> Vec<Range<'_>> {
-    let mut ranges: Vec<Range<'_>> = header
-        .split(',')
-        .map(|part| {
-            let mut pieces = part.split(';').map(str::trim);
-            Range {
-                media_type: pieces.next().unwrap_or_default(),
-                parameters: pieces.filter_map(|p| p.split_once('=')).collect(),
+    let mut ranges: Vec<Range<'_>> = header.split(',').filter_map(range).collect();
+    if ranges.len() > RANGES_ORDERED_MAX {
+        ranges.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+        return ranges;
+    }
+    // The order is none in the strict sense, so that the algorithm decides too: insertion, as Go sorts few.
+    for end in 1..ranges.len() {
+        for at in (1..=end).rev() {
+            let (Some(range), Some(before)) = (ranges.get(at), ranges.get(at - 1)) else {
+                break;
+            };
+            if !range.goes_before(before) {
+                break;
             }
-        })
-        .collect();
-    let quality = |range: &Range<'_>| {
-        let q: f32 = range
-            .parameter("q")
-            .and_then(|q| q.parse().ok())
-            .unwrap_or(1.0);
-        std::cmp::Reverse((q.clamp(0.0, 1.0) * 1000.0) as u32)
-    };
-    ranges.sort_by_key(quality);
+            ranges.swap(at, at - 1);
+        }
+    }
     ranges
 }
 
-fn encoding(media_type: &str) -> Option<Encoding> {
-    match media_type {
-        "*/*" | "application/*" | "application/json" => Some(Encoding::Json),
-        "application/yaml" => Some(Encoding::Yaml),
+/// `None` for what Go passes over.
+fn range(text: &str) -> Option<Range<'_>> {
+    let mut pieces = text.split(';');
+    let media_type = pieces.next()?.trim_matches(' ');
+    let (main, sub) = match media_type.split_once('/') {
+        Some((main, sub)) if !sub.is_empty() && !sub.contains('/') => (main, sub),
+        None if media_type == "*" => ("*", "*"),
+        _ => return None,
+    };
+    let mut quality = 1.0;
+    let mut parameters = Vec::new();
+    for (name, value) in pieces.filter_map(|piece| piece.split_once('=')) {
+        if value.is_empty() || value.contains('=') {
+            continue;
+        }
+        match name.trim_matches(' ') {
+            "q" => quality = value.parse().unwrap_or(0.0),
+            name => parameters.push((name, value.trim_matches(' '))),
+        }
+    }
+    Some(Range {
+        main: main.trim_matches(' '),
+        sub: sub.trim_matches(' '),
+        quality,
+        parameters,
+    })
+}
+
+fn encoding(range: &Range<'_>) -> Option<Encoding> {
+    match (range.main, range.sub) {
+        ("*" | "application", "*") | ("application", "json") => {
+            let indented = range.parameter("pretty") == Some("1");
+            Some(if indented {
+                Encoding::IndentedJson
+            } else {
+                Encoding::Json
+            })
+        }
+        ("application", "yaml") => Some(Encoding::Yaml),
         _ => None,
     }
 }
 
 fn form(range: &Range<'_>) -> Option<Form> {
-    let Some(wanted) = range.parameter("as") else {
+    let fits = |name: &str, served: &str| range.parameter(name).is_none_or(|v| v == served);
+    if !fits("stream", "watch") || !fits("sv", "v1") {
+        return None;
+    }
+    let target = ["as", "g", "v"].map(|name| range.parameter(name));
+    if target == [None; 3] {
         return Some(Form::Object);
+    }
+    let [Some(wanted), Some("meta.k8s.io"), Some(version)] = target else {
+        return None;
     };
-    let version = match range.parameter("v")? {
+    let version = match version {
         "v1" => Version::V1,
         "v1beta1" => Version::V1beta1,
         _ => return None,
     };
-    if range.parameter("g") != Some("meta.k8s.io") {
-        return None;
-    }
     match wanted {
         "Table" => Some(Form::Table(version)),
-        "PartialObjectMetadata" | "PartialObjectMetadataList" => Some(Form::Metadata(version)),
+        "PartialObjectMetadata" => Some(Form::Metadata(version)),
+        "PartialObjectMetadataList" => Some(Form::MetadataList(version)),
         _ => None,
     }
 }
@@ -164,6 +265,12 @@ fn not_representable(produces: Produces) -> Status {
     };
     let message = format!("406: Not Acceptable\n\nAvailable representations: {available}");
     Status::failure(406, "NotAcceptable", message).with_details(Details::default())
+}
+
+/// 406 for a watch in an encoding that has no streams.
+pub(crate) fn not_streamable() -> Status {
+    let text = format!("only the following media types are accepted: {STREAM_REPRESENTATIONS}");
+    Status::failure(406, "NotAcceptable", text)
 }
 
 /// The format of a request body.
@@ -234,6 +341,58 @@ mod tests {
             Form::Object,
             Encoding::Yaml,
         );
+    }
+
+    #[test]
+    fn ranges_are_ordered_as_go_orders_them() {
+        let check = |header: &str, encoding: Encoding| {
+            assert_eq!(chosen(header), Ok((Form::Object, encoding)), "{header}");
+        };
+        check("*/*, application/yaml", Encoding::Yaml);
+        check("*/*;q=0.8, application/yaml;q=0.5", Encoding::Yaml);
+        check("application/json;q=0.4, application/yaml", Encoding::Yaml);
+        check(
+            "application/json;q=x, application/yaml;q=0.1",
+            Encoding::Yaml,
+        );
+        check("application/json;pretty=1", Encoding::IndentedJson);
+        check(
+            "application/json;sv=v2, application/yaml;sv=v1",
+            Encoding::Yaml,
+        );
+        check(
+            "application/json;stream=x, application/yaml;stream=watch",
+            Encoding::Yaml,
+        );
+        assert!(chosen("application/*").is_err());
+        assert!(chosen("application/json;g=meta.k8s.io").is_err());
+    }
+
+    #[test]
+    fn failures_are_written_as_the_client_reads() {
+        let check = |header: &str, expected: Encoding| {
+            assert_eq!(of_statuses(Some(header)), expected, "{header}");
+        };
+        check("application/yaml", Encoding::Yaml);
+        check(
+            "application/json;as=Table;v=v1;g=meta.k8s.io, application/yaml",
+            Encoding::Yaml,
+        );
+        check("application/xml", Encoding::Json);
+        check("", Encoding::Json);
+    }
+
+    #[test]
+    fn people_get_indented_json() {
+        let check = |query: &str, agent: &str, expected: Encoding| {
+            let query = Query::parse(query);
+            assert_eq!(laid_out(Encoding::Json, &query, Some(agent)), expected);
+        };
+        check("", "curl/8.0", Encoding::IndentedJson);
+        check("", "kubectl/v1.37.0", Encoding::Json);
+        check("pretty=true", "kubectl/v1.37.0", Encoding::IndentedJson);
+        check("pretty=0", "Mozilla/5.0 (X11)", Encoding::Json);
+        check("pretty=yes", "Wget/1.0", Encoding::Json);
     }
 
     #[test]

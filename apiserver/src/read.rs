@@ -50,8 +50,13 @@ pub(crate) fn stored(call: &Call, kind: &'static Kind) -> Result<Arc<Stored>, St
 }
 
 pub(crate) fn get(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
-    let version = crate::request::options::resource_version(&call.query)?;
-    check_not_ahead(&call.state.store, version)?;
+    if call.query.flag("export") == Some(true) {
+        let text = "the export parameter, deprecated since v1.14, is no longer supported";
+        return Err(Status::bad_request(text));
+    }
+    let version = ResourceVersion::read(&call.query);
+    version.check()?;
+    check_not_ahead(&call.state.store, &version)?;
     let stored = stored(call, kind)?;
     reply(call, kind, &stored, StatusCode::OK)
 }
@@ -86,14 +91,16 @@ pub(crate) fn list(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
     let Accepted { form, encoding } = call.accepted()?;
     let shown = Shown::new(call, kind)?;
     let bytes: usize = objects.iter().map(|stored| stored.document.len()).sum();
-    if bytes > WHOLE_BYTES_MAX && encoding == Encoding::Json {
+    // Indenting would take all of it at once.
+    let in_pieces = [Encoding::Json, Encoding::IndentedJson].contains(&encoding);
+    if bytes > WHOLE_BYTES_MAX && in_pieces {
         return Ok(Reply::raw(long(kind, shown, metadata, objects)));
     }
     match form {
         Form::Object if kind.view.is_none() => {
             Ok(Reply::document(stitch::list(kind, &metadata, &objects)))
         }
-        Form::Object | Form::Table(_) | Form::Metadata(_) => {
+        Form::Object | Form::Table(_) | Form::Metadata(_) | Form::MetadataList(_) => {
             let objects = objects.iter().map(|stored| object(kind, stored)).collect();
             Ok(Reply::ok(shown.many(objects, metadata)))
         }
@@ -138,11 +145,14 @@ fn snapshot(
     let namespace = Some(call.info.namespace.as_str()).filter(|n| !n.is_empty());
     let namespace = namespace.filter(|_| kind.is_namespaced());
     if let Some(token) = &options.continue_token {
-        if options.resource_version != ResourceVersion::Unset {
+        let (moment, place) = token::decode(token, namespace.unwrap_or_default())?;
+        if !matches!(
+            options.resource_version,
+            ResourceVersion::Unset | ResourceVersion::Any
+        ) {
             let text = "specifying resource version is not allowed when using continue";
             return Err(Status::bad_request(text));
         }
-        let (moment, place) = token::decode(token, namespace.unwrap_or_default())?;
         let listing = match moment {
             Moment::Latest => store.list(kind.stored(), namespace),
             Moment::At(revision) => store
@@ -151,7 +161,11 @@ fn snapshot(
         };
         return Ok((listing, Some(place)));
     }
-    check_not_ahead(store, options.resource_version)?;
+    if let ResourceVersion::Unreadable(why) = &options.resource_version {
+        let text = format!("invalid resource version: {why}");
+        return Err(Status::bad_request(text));
+    }
+    check_not_ahead(store, &options.resource_version)?;
     let wanted = options.resource_version_match.as_str();
     let exact = wanted == "Exact" || (wanted.is_empty() && options.limit.is_some());
     match options.resource_version {
@@ -182,9 +196,9 @@ pub(crate) fn expired(message: impl Into<String>) -> Status {
 }
 
 /// 504 for a revision that is still to come.
-pub(crate) fn check_not_ahead(store: &Store, version: ResourceVersion) -> Result<(), Status> {
+pub(crate) fn check_not_ahead(store: &Store, version: &ResourceVersion) -> Result<(), Status> {
     let current = store.revision().0;
-    let ResourceVersion::At(wanted) = version else {
+    let ResourceVersion::At(wanted) = *version else {
         return Ok(());
     };
     if wanted <= current {

@@ -75,7 +75,7 @@ pub(crate) fn render(
             Payload::Value(value) => value_response(code, &value, encoding),
             Payload::Status(status) => value_response(code, &status_value(&status), encoding),
         },
-        Err(status) => failure(&status),
+        Err(status) => failure_in(encoding, &status),
     };
     for warning in warnings::fitting(warnings) {
         if let Ok(value) = HeaderValue::from_bytes(warning_text(warning).as_bytes()) {
@@ -85,10 +85,14 @@ pub(crate) fn render(
     response
 }
 
-/// A failure, always JSON, whatever was asked for.
+/// A failure as JSON.
 pub(crate) fn failure(status: &Status) -> Response {
+    failure_in(Encoding::Json, status)
+}
+
+pub(crate) fn failure_in(encoding: Encoding, status: &Status) -> Response {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = value_response(code, &status_value(status), Encoding::Json);
+    let mut response = value_response(code, &status_value(status), encoding);
     let retry = status.details.as_ref().and_then(|d| d.retry_after_seconds);
     if let Some(seconds) = retry {
         let value = HeaderValue::from(seconds);
@@ -125,22 +129,23 @@ fn document_response(code: StatusCode, document: &Bytes, encoding: Encoding) -> 
             body.put_u8(b'\n');
             typed(code, "application/json", body.freeze())
         }
-        Encoding::Yaml => {
+        Encoding::Yaml | Encoding::IndentedJson => {
             let value = serde_json::from_slice(document).unwrap_or_default();
             value_response(code, &value, encoding)
         }
     }
 }
 
-fn value_response(code: StatusCode, value: &Value, encoding: Encoding) -> Response {
-    let yaml = match encoding {
-        Encoding::Json => None,
-        Encoding::Yaml => serde_saphyr::to_string(value).ok(),
+pub(crate) fn value_response(code: StatusCode, value: &Value, encoding: Encoding) -> Response {
+    let (content_type, text) = match encoding {
+        Encoding::Json => ("application/json", format!("{value}\n")),
+        Encoding::IndentedJson => ("application/json", format!("{value:#}")),
+        Encoding::Yaml => match serde_saphyr::to_string(value) {
+            Ok(yaml) => ("application/yaml", yaml),
+            Err(_) => ("application/json", format!("{value}\n")),
+        },
     };
-    match yaml {
-        Some(yaml) => typed(code, "application/yaml", Bytes::from(yaml)),
-        None => typed(code, "application/json", Bytes::from(format!("{value}\n"))),
-    }
+    typed(code, content_type, Bytes::from(text))
 }
 
 /// `299 - "text"`, the text quoted, control characters left out.

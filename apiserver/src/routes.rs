@@ -17,14 +17,14 @@ use axum::{
     extract::{Request, State as Shared},
     response::Response,
 };
-use http::Extensions;
+use http::{Extensions, Method};
 
 use crate::{
     State, User, discovery, inflight,
     inflight::{Load, Seat},
-    request::{Route, path},
+    request::{Query, Route, check_timeout, path},
     respond,
-    serve::Exchange,
+    serve::{Exchange, Span},
 };
 
 /// All that the server answers.
@@ -33,17 +33,24 @@ pub fn router(state: Arc<State>) -> Router {
 }
 
 async fn serve(Shared(state): Shared<Arc<State>>, mut request: Request) -> Response {
+    let path = request.uri().path();
+    let route = path::parse(path);
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    if !is_long_running(&route, request.method(), &query)
+        && let Err(status) = check_timeout(&query)
+    {
+        return respond::failure(&status);
+    }
     let user = request.extensions_mut().remove::<User>();
     let user = user.unwrap_or_else(User::anonymous);
     let user = match impersonate::effective(&state, user, request.headers()) {
         Ok(user) => user,
         Err(status) => return respond::failure(&status),
     };
-    let path = request.uri().path();
-    let route = path::parse(path);
     if let Route::Resource(info) = route {
-        return dispatch::resource(state, user, info, request).await;
+        return dispatch::resource(state, user, info, query, request).await;
     }
+    let path = request.uri().path();
     let load = Load::of_path(request.method(), path);
     let _seat = match take_seat(&state, &user, load, request.extensions()) {
         Ok(seat) => seat,
@@ -52,13 +59,21 @@ async fn serve(Shared(state): Shared<Arc<State>>, mut request: Request) -> Respo
     if let Err(status) = guard::check_path(&state, &user, request.method(), path) {
         return respond::failure(&status);
     }
-    if let Some(response) = discovery::serve(&route, request.headers()) {
+    if let Some(response) = discovery::serve(&route, request.method(), &query, request.headers()) {
         return response;
     }
     match route {
-        Route::Plain(path) => plain::serve(&state, &path, &request),
-        _ => plain::serve(&state, "", &request),
+        Route::Plain(path) => plain::serve(&state, &path, &query, &request),
+        _ => plain::index(),
     }
+}
+
+/// Whether a request lasts as long as it lasts, whatever time it names.
+fn is_long_running(route: &Route, method: &Method, query: &Query) -> bool {
+    let Route::Resource(info) = route else {
+        return false;
+    };
+    Load::of(info, info.verb(method, query)).span() != Span::Bounded
 }
 
 /// A place among the requests under way: its exchange's if it came over a connection, else the caller's to hold.

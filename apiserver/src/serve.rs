@@ -9,7 +9,7 @@ use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Durati
 
 use axum::{Router, body::Body, response::IntoResponse};
 use http::{
-    HeaderValue, Request, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode,
     header::{CONNECTION, CONTENT_TYPE},
 };
 use hyper::{
@@ -45,6 +45,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Silence after which the kernel asks whether a peer is still there.
 const KEEPALIVE_SECONDS: u32 = 60;
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 /// What a connection needs to be served.
 #[derive(Clone)]
@@ -183,7 +184,8 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
     let (parts, body) = request.into_parts();
-    let response = match screen::check(&parts) {
+    let audit_id = audit_id(&parts.headers);
+    let mut response = match screen::check(&parts) {
         Ok(()) => {
             let mut request = Request::from_parts(parts, Body::new(body));
             request.extensions_mut().insert(exchange.clone());
@@ -191,7 +193,18 @@ async fn answer(
         }
         Err(unfit) => turned_away(&unfit),
     };
+    let headers = response.headers_mut();
+    headers.entry(AUDIT_ID).or_insert(audit_id);
     Ok(response.map(|body| Answer { body, exchange }))
+}
+
+/// The name that the client gives its request, or one for it.
+fn audit_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(AUDIT_ID).filter(|value| !value.is_empty());
+    given.cloned().unwrap_or_else(|| {
+        let drawn = uuid::Uuid::new_v4().to_string();
+        HeaderValue::from_str(&drawn).unwrap_or(HeaderValue::from_static(""))
+    })
 }
 
 async fn routed(

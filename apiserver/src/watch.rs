@@ -13,6 +13,7 @@ use knarr_api::{kind::Kind, status::Status};
 use self::feed::Feed;
 use crate::{
     call::Call,
+    negotiate::{self, Encoding},
     read::{self, Selection, Shown},
     request::options::{ListOptions, ResourceVersion},
     respond::Reply,
@@ -24,8 +25,16 @@ const TIMEOUT_SECONDS_MIN: u64 = 1800;
 
 /// Begins a watch.
 pub(crate) fn open(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
-    let options = ListOptions::for_watch(&call.query)?;
+    // A path of the old form says nothing of the query, which is judged as a list's.
+    let options = match call.query.flag("watch") {
+        Some(true) => ListOptions::for_watch(&call.query)?,
+        _ => ListOptions::for_list(&call.query)?,
+    };
+    options.resource_version.check()?;
     let selection = Selection::new(kind, &call.info, &options)?;
+    if call.accepted()?.encoding == Encoding::Yaml {
+        return Err(negotiate::not_streamable());
+    }
     let shown = Shown::new(call, kind)?;
     let timeout = options
         .timeout_seconds
@@ -38,7 +47,7 @@ pub(crate) fn open(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
     let store = &call.state.store;
     let current = store.revision();
     let from_now = match options.resource_version {
-        ResourceVersion::Unset | ResourceVersion::Any => true,
+        ResourceVersion::Unset | ResourceVersion::Any | ResourceVersion::Unreadable(_) => true,
         ResourceVersion::At(_) => options.send_initial_events == Some(true),
     };
     let skips_initial = options.send_initial_events == Some(false);
@@ -47,7 +56,7 @@ pub(crate) fn open(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
         _ => current,
     };
     if options.send_initial_events == Some(true)
-        && let Err(status) = read::check_not_ahead(store, options.resource_version)
+        && let Err(status) = read::check_not_ahead(store, &options.resource_version)
     {
         feed.refuse(status);
         return Ok(Reply::raw(response(feed)));

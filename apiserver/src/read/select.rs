@@ -43,6 +43,10 @@ impl Selection {
         let labels = selector::labels(&options.label_selector)?;
         let fields = selector::fields(kind, &options.field_selector)?;
         let name = fields.required("metadata.name").map(str::to_owned);
+        if !info.name.is_empty() && !fields.is_everything() && name.as_ref() != Some(&info.name) {
+            let text = "fieldSelector metadata.name doesn't match requested name";
+            return Err(Status::bad_request(text));
+        }
         let only_name = name.as_ref().map(|name| format!("metadata.name={name}"));
         let fields_beyond_name =
             if fields.is_everything() || only_name.as_ref() == Some(&options.field_selector) {

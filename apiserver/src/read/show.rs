@@ -12,7 +12,7 @@ use knarr_api::{
 use serde_json::{Value, json};
 
 use super::stitch;
-use crate::{call::Call, negotiate::Form, storage::Stored};
+use crate::{call::Call, negotiate::Form, request::Verb, storage::Stored};
 
 /// The object as this kind shows it.
 pub(crate) fn object(kind: &Kind, stored: &Stored) -> Value {
@@ -38,7 +38,7 @@ pub(crate) fn document_in(form: Form, kind: &Kind, stored: &Stored) -> Option<By
         Form::Metadata(version) if kind.view.is_none() => {
             Some(stitch::partial_metadata(version, &stored.document))
         }
-        Form::Metadata(_) | Form::Table(_) => None,
+        Form::Metadata(_) | Form::MetadataList(_) | Form::Table(_) => None,
     }
 }
 
@@ -51,12 +51,34 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
+    /// # Errors
+    /// 406 for metadata of a list where there is one object, and the reverse; 400 for a Table that cannot be had.
     pub(crate) fn new(call: &Call, kind: &'static Kind) -> Result<Self, Status> {
-        let include = call.query.text("includeObject").unwrap_or_default();
+        let form = call.accepted()?.form;
+        let include = match form {
+            Form::Table(_) => call.query.text("includeObject").unwrap_or_default(),
+            Form::Object | Form::Metadata(_) | Form::MetadataList(_) => "",
+        };
+        let include = IncludeObject::parse(include)?;
+        let form = match (form, call.verb) {
+            // A watch shows what it cannot show otherwise as it is.
+            (Form::MetadataList(_), Verb::Watch) => Form::Object,
+            (Form::Metadata(_), Verb::List | Verb::DeleteCollection) => {
+                let text = "PartialObjectMetadata, but the requested object is a list";
+                return Err(not_as_requested(text, &format!("{}List", go_type(kind))));
+            }
+            (Form::MetadataList(_), verb)
+                if !matches!(verb, Verb::List | Verb::DeleteCollection) =>
+            {
+                let text = "PartialObjectMetadataList, but the requested object is not a list";
+                return Err(not_as_requested(text, &go_type(kind)));
+            }
+            (form, _) => form,
+        };
         Ok(Shown {
             kind,
-            form: call.accepted()?.form,
-            include: IncludeObject::parse(include)?,
+            form,
+            include,
         })
     }
 
@@ -68,7 +90,7 @@ impl Shown {
     pub(super) fn items_field(&self) -> &'static str {
         match self.form {
             Form::Table(_) => "rows",
-            Form::Object | Form::Metadata(_) => "items",
+            Form::Object | Form::Metadata(_) | Form::MetadataList(_) => "items",
         }
     }
 
@@ -80,7 +102,9 @@ impl Shown {
     pub(crate) fn one(&self, object: Value, columns: Columns) -> Value {
         match self.form {
             Form::Object => object,
-            Form::Metadata(version) => table::partial_metadata(&object, version),
+            Form::Metadata(version) | Form::MetadataList(version) => {
+                table::partial_metadata(&object, version)
+            }
             Form::Table(version) => {
                 let metadata = json!({"resourceVersion": meta::resource_version(&object)});
                 let form = table_form(version, self.include, columns);
@@ -92,7 +116,9 @@ impl Shown {
     pub(crate) fn many(&self, objects: Vec<Value>, metadata: Value) -> Value {
         let references: Vec<&Value> = objects.iter().collect();
         match self.form {
-            Form::Metadata(version) => table::partial_metadata_list(&references, metadata, version),
+            Form::Metadata(version) | Form::MetadataList(version) => {
+                table::partial_metadata_list(&references, metadata, version)
+            }
             Form::Table(version) => {
                 let form = table_form(version, self.include, Columns::Named);
                 table::table(self.kind, &references, metadata, form)
@@ -100,6 +126,21 @@ impl Shown {
             Form::Object => list(self.kind, objects, metadata),
         }
     }
+}
+
+fn not_as_requested(text: &str, go_type: &str) -> Status {
+    let message = format!("you requested {text} ({go_type})");
+    Status::failure(406, "NotAcceptable", message)
+}
+
+/// The type that Kubernetes holds objects of a kind in: `*core.Pod`.
+fn go_type(kind: &Kind) -> String {
+    let group = kind.view.as_ref().map_or(kind.group, |view| view.of.group);
+    let package = match group.split('.').next() {
+        None | Some("") => "core",
+        Some(package) => package,
+    };
+    format!("*{package}.{}", kind.kind)
 }
 
 /// A typed list, whose items leave out what the list says already.

@@ -11,7 +11,7 @@ use knarr_api::{
 use serde_json::Value;
 
 pub(crate) use delete::{DeleteOptions, Preconditions, Propagation};
-pub(crate) use list::{ListOptions, ResourceVersion, resource_version};
+pub(crate) use list::{ListOptions, ResourceVersion};
 pub(crate) use write::{FieldValidation, WriteOptions};
 
 /// Whether a write is only tried out.

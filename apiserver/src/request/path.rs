@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::query::{Query, percent_decode};
+use super::query::{Query, path_encode, percent_decode};
 
 /// What a path leads to.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +58,8 @@ pub(crate) enum Verb {
     Patch,
     Delete,
     DeleteCollection,
+    /// What a method asks for that no verb stands for; only a proxy passes it on.
+    Unnamed,
 }
 
 impl Verb {
@@ -71,50 +73,57 @@ impl Verb {
             Verb::Patch => "patch",
             Verb::Delete => "delete",
             Verb::DeleteCollection => "deletecollection",
+            Verb::Unnamed => "",
         }
     }
 }
 
 impl RequestInfo {
-    /// `None` for a method no API request uses.
-    pub(crate) fn verb(&self, method: &Method, query: &Query) -> Option<Verb> {
+    pub(crate) fn verb(&self, method: &Method, query: &Query) -> Verb {
         let single = !self.name.is_empty();
         let watch = query.flag("watch") == Some(true);
         match *method {
-            Method::GET | Method::HEAD if self.prefix == Prefix::Watch => Some(Verb::Watch),
-            Method::GET | Method::HEAD if single => Some(Verb::Get),
-            Method::GET | Method::HEAD if watch => Some(Verb::Watch),
-            Method::GET | Method::HEAD => Some(Verb::List),
-            Method::POST => Some(Verb::Create),
-            Method::PUT => Some(Verb::Update),
-            Method::PATCH => Some(Verb::Patch),
-            Method::DELETE if single => Some(Verb::Delete),
-            Method::DELETE => Some(Verb::DeleteCollection),
-            _ => None,
+            Method::GET | Method::HEAD if self.prefix == Prefix::Watch => Verb::Watch,
+            _ if self.prefix == Prefix::Watch => Verb::Unnamed,
+            Method::GET | Method::HEAD if single => Verb::Get,
+            Method::GET | Method::HEAD if watch => Verb::Watch,
+            Method::GET | Method::HEAD => Verb::List,
+            Method::POST => Verb::Create,
+            Method::PUT => Verb::Update,
+            Method::PATCH => Verb::Patch,
+            Method::DELETE if single => Verb::Delete,
+            Method::DELETE => Verb::DeleteCollection,
+            _ => Verb::Unnamed,
         }
     }
 }
 
 /// Takes a path apart; it never fails, unknown paths are [`Route::Plain`].
+///
+/// As in Go, escapes are resolved before anything else is: `%2F` parts as `/` does.
 pub(crate) fn parse(path: &str) -> Route {
-    let trimmed = path.trim_start_matches('/');
-    let segments: Vec<&str> = trimmed.trim_end_matches('/').split('/').collect();
+    let path = &percent_decode(path);
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let is_astray = path.starts_with("//");
     match segments.as_slice() {
+        ["api", version, rest @ ..] if !rest.is_empty() => resource("", version, rest, path),
+        ["apis", group, version, rest @ ..] if !rest.is_empty() => {
+            resource(group, version, rest, path)
+        }
+        _ if is_astray => Route::Plain(path.strip_prefix('/').unwrap_or(path).to_owned()),
         [""] => Route::Root,
         ["api"] => Route::CoreVersions,
         ["apis"] => Route::Groups,
-        ["apis", group] => Route::Group(percent_decode(group)),
+        ["apis", group] => Route::Group((*group).to_owned()),
         ["api", version] => Route::Version {
             group: String::new(),
-            version: percent_decode(version),
+            version: (*version).to_owned(),
         },
         ["apis", group, version] => Route::Version {
-            group: percent_decode(group),
-            version: percent_decode(version),
+            group: (*group).to_owned(),
+            version: (*version).to_owned(),
         },
-        ["api", version, rest @ ..] => resource("", version, rest, path),
-        ["apis", group, version, rest @ ..] => resource(group, version, rest, path),
-        _ => Route::Plain(trimmed.to_owned()),
+        _ => Route::Plain(path.strip_prefix('/').unwrap_or(path).to_owned()),
     }
 }
 
@@ -124,8 +133,8 @@ fn resource(group: &str, version: &str, rest: &[&str], path: &str) -> Route {
         _ => (Prefix::None, rest),
     };
     let mut info = RequestInfo {
-        group: percent_decode(group),
-        version: percent_decode(version),
+        group: group.to_owned(),
+        version: version.to_owned(),
         prefix,
         ..RequestInfo::default()
     };
@@ -133,16 +142,20 @@ fn resource(group: &str, version: &str, rest: &[&str], path: &str) -> Route {
         // A namespace itself and its two subresources, not an object inside it.
         ["namespaces"] | ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => rest,
         ["namespaces", namespace, below @ ..] => {
-            info.namespace = percent_decode(namespace);
+            info.namespace = (*namespace).to_owned();
             below
         }
         _ => rest,
     };
     let mut parts = below.iter();
-    let mut next = || parts.next().map(|part| percent_decode(part));
-    info.resource = next().unwrap_or_default();
-    info.name = next().unwrap_or_default();
-    info.subresource = next().unwrap_or_default();
+    let mut next = || {
+        parts
+            .next()
+            .map_or_else(String::new, |part| (*part).to_owned())
+    };
+    info.resource = next();
+    info.name = next();
+    info.subresource = next();
     if info.resource == "namespaces" && info.namespace.is_empty() {
         info.namespace.clone_from(&info.name);
     }
@@ -152,7 +165,7 @@ fn resource(group: &str, version: &str, rest: &[&str], path: &str) -> Route {
     Route::Resource(info)
 }
 
-/// The last `count` segments of a path as they were sent, with a final slash if there was one.
+/// The last `count` segments of a path, with a final slash if there was one, escaped as Go escapes a path.
 fn tail(path: &str, count: usize) -> String {
     let closing = if path.ends_with('/') { "/" } else { "" };
     if count == 0 {
@@ -163,7 +176,8 @@ fn tail(path: &str, count: usize) -> String {
         .rmatch_indices('/')
         .nth(count - 1)
         .map_or(0, |(at, _)| at);
-    format!("{}{closing}", body.get(start..).unwrap_or_default())
+    let below = path_encode(body.get(start..).unwrap_or_default());
+    format!("{below}{closing}")
 }
 
 #[cfg(test)]
@@ -241,7 +255,7 @@ mod tests {
     #[test]
     fn collections_are_listed_or_watched_and_objects_read() {
         let verb = |path: &str, method: Method, query: &str| match parse(path) {
-            Route::Resource(info) => info.verb(&method, &Query::parse(query)),
+            Route::Resource(info) => Some(info.verb(&method, &Query::parse(query))),
             _ => None,
         };
         assert_eq!(verb("/api/v1/pods", Method::GET, ""), Some(Verb::List));
@@ -261,7 +275,29 @@ mod tests {
             verb("/api/v1/nodes", Method::DELETE, ""),
             Some(Verb::DeleteCollection)
         );
-        assert_eq!(verb("/api/v1/nodes", Method::OPTIONS, ""), None);
+        for (path, method) in [
+            ("/api/v1/nodes", Method::OPTIONS),
+            ("/api/v1/watch/nodes", Method::POST),
+        ] {
+            assert_eq!(verb(path, method, ""), Some(Verb::Unnamed));
+        }
+    }
+
+    #[test]
+    fn an_escaped_slash_parts_as_any_other() {
+        check("/api/v1/namespaces/n%2Fpods", "", ["n", "pods", "", "", ""]);
+        check(
+            "/api/v1/namespaces/n/pods/a%2Flog",
+            "",
+            ["n", "pods", "a", "log", ""],
+        );
+        check("/api/v1/pods/a%20b%00", "", ["", "pods", "a b\0", "", ""]);
+        check("/api/v1//pods", "", ["", "", "pods", "", ""]);
+        check(
+            "/api/v1/nodes/n/proxy/a%2Fb%3F%C3%A9!;d",
+            "",
+            ["", "nodes", "n", "proxy", "/a/b%3F%C3%A9%21;d"],
+        );
     }
 
     #[test]
@@ -270,5 +306,7 @@ mod tests {
         assert_eq!(parse("/apis/"), Route::Groups);
         assert_eq!(parse("/apis/apps"), Route::Group("apps".into()));
         assert_eq!(parse("/livez/ping"), Route::Plain("livez/ping".into()));
+        assert_eq!(parse("//livez/"), Route::Plain("/livez/".into()));
+        assert_eq!(parse("//"), Route::Plain("/".into()));
     }
 }

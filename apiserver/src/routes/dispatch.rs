@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use axum::{extract::Request, response::Response};
+use http::Method;
 use knarr_api::{kind::Kind, kinds, status::Status};
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     inflight::Load,
     negotiate::Encoding,
     read,
-    request::{Query, RequestInfo, Verb, body},
+    request::{Query, RequestInfo, Verb, body, query::percent_decode},
     respond::{self, Reply},
     subresources, watch, write,
 };
@@ -21,14 +22,12 @@ pub(super) async fn resource(
     state: Arc<State>,
     user: User,
     info: RequestInfo,
+    query: Query,
     request: Request,
 ) -> Response {
     let started = Instant::now();
     let (parts, content) = request.into_parts();
-    let query = Query::parse(parts.uri.query().unwrap_or_default());
-    let Some(verb) = info.verb(&parts.method, &query) else {
-        return respond::failure(&respond::method_not_allowed());
-    };
+    let verb = info.verb(&parts.method, &query);
     let load = Load::of(&info, verb);
     let _seat = match super::take_seat(&state, &user, load, &parts.extensions) {
         Ok(seat) => seat,
@@ -53,8 +52,11 @@ pub(super) async fn resource(
     };
     let outcome = Box::pin(answer(&mut call)).await;
     body::drain(std::mem::take(&mut call.body)).await;
-    let accepted = call.accepted();
-    let encoding = accepted.map_or(Encoding::Json, |accepted| accepted.encoding);
+    let encoding = match &outcome {
+        Ok(_) => call.accepted().map(|accepted| accepted.encoding),
+        Err(_) => Ok(call.encoding_of_statuses()),
+    };
+    let encoding = encoding.unwrap_or(Encoding::Json);
     let response = respond::render(outcome, encoding, &call.warnings);
     let Call { verb, info, .. } = &call;
     super::metrics::observe(*verb, info, response.status(), started.elapsed());
@@ -63,6 +65,9 @@ pub(super) async fn resource(
 
 async fn answer(call: &mut Call) -> Result<Reply, Status> {
     super::guard::check(call)?;
+    if percent_decode(call.uri.path()).starts_with("//") {
+        return Ok(Reply::raw(respond::no_such_page()));
+    }
     let RequestInfo {
         group,
         version,
@@ -80,6 +85,9 @@ async fn answer(call: &mut Call) -> Result<Reply, Status> {
     check_place(kind, &call.info)?;
     if let Some(text) = kind.deprecation {
         call.warn(text);
+    }
+    if call.method == Method::HEAD && call.info.subresource != "proxy" {
+        return Err(respond::method_not_allowed());
     }
     if !call.info.subresource.is_empty() {
         return Box::pin(subresources::serve(call, kind)).await;
@@ -100,6 +108,7 @@ async fn answer(call: &mut Call) -> Result<Reply, Status> {
         Verb::Patch => write::patch(call, kind, write::Part::Object).await,
         Verb::Delete => delete::object(call, kind).await,
         Verb::DeleteCollection => delete::collection(call, kind).await,
+        Verb::Unnamed => Err(respond::method_not_allowed()),
     }
 }
 

@@ -1,9 +1,12 @@
 //! `/livez`, `/readyz` and `/healthz`, whole or check by check.
 
 use axum::response::Response;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
+use knarr_api::field::quote;
 
 use crate::{State, request::Query, respond};
+
+const ENDPOINTS: [&str; 3] = ["healthz", "livez", "readyz"];
 
 /// One thing that must hold for the server to be well.
 struct Check {
@@ -16,36 +19,56 @@ const CHECKS: &[Check] = &[
         name: "ping",
         holds: |_| true,
     },
+    // The store bears the name that probes made for Kubernetes know it by.
     Check {
-        name: "store",
+        name: "etcd",
         holds: |state| state.store.is_open(),
     },
 ];
 
-pub(super) fn serve(state: &State, endpoint: &str, below: &[&str], query: &str) -> Response {
-    let query = Query::parse(query);
-    let excluded: Vec<&str> = query.all("exclude").collect();
+/// All that can be asked.
+pub(super) fn paths() -> impl Iterator<Item = String> {
+    ENDPOINTS.iter().flat_map(|endpoint| {
+        let each = CHECKS.iter();
+        let each = each.map(move |check| format!("/{endpoint}/{}", check.name));
+        std::iter::once(format!("/{endpoint}")).chain(each)
+    })
+}
+
+pub(super) fn serve(state: &State, endpoint: &str, below: &[&str], query: &Query) -> Response {
     match below {
-        [] => whole(state, endpoint, &excluded, &query),
+        [] => whole(state, endpoint, query),
         [name] => match CHECKS.iter().find(|check| check.name == *name) {
             Some(check) if (check.holds)(state) => respond::text(StatusCode::OK, "ok"),
-            Some(_) => {
-                let text = format!("internal server error: {name} failed");
-                respond::text(StatusCode::INTERNAL_SERVER_ERROR, text)
-            }
+            Some(_) => failed(format!("internal server error: {name} failed\n")),
             None => respond::no_such_page(),
         },
         _ => respond::no_such_page(),
     }
 }
 
-fn whole(state: &State, endpoint: &str, excluded: &[&str], query: &Query) -> Response {
+fn whole(state: &State, endpoint: &str, query: &Query) -> Response {
+    let excluded: Vec<&str> = query.all("exclude").collect();
+    let checks: Vec<_> = CHECKS.iter().map(|c| (c.name, (c.holds)(state))).collect();
+    let (lines, well) = report(&checks, &excluded);
+    match (well, query.flag("verbose")) {
+        (true, None) => unsniffed(respond::text(StatusCode::OK, "ok")),
+        (true, Some(_)) => {
+            let text = format!("{lines}{endpoint} check passed\n");
+            unsniffed(respond::text(StatusCode::OK, text))
+        }
+        (false, _) => failed(format!("{lines}{endpoint} check failed\n")),
+    }
+}
+
+/// A line for each check, and whether all that count hold.
+fn report(checks: &[(&str, bool)], excluded: &[&str]) -> (String, bool) {
     let mut lines = String::new();
     let mut well = true;
-    for Check { name, holds } in CHECKS {
+    for (name, holds) in checks {
         let line = if excluded.contains(name) {
             format!("[+]{name} excluded: ok\n")
-        } else if holds(state) {
+        } else if *holds {
             format!("[+]{name} ok\n")
         } else {
             well = false;
@@ -53,14 +76,51 @@ fn whole(state: &State, endpoint: &str, excluded: &[&str], query: &Query) -> Res
         };
         lines.push_str(&line);
     }
-    match (well, query.flag("verbose")) {
-        (true, None) => respond::text(StatusCode::OK, "ok"),
-        (true, Some(_)) => {
-            respond::text(StatusCode::OK, format!("{lines}{endpoint} check passed\n"))
-        }
-        (false, _) => respond::text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("{lines}{endpoint} check failed\n"),
-        ),
+    let is_check = |name: &str| checks.iter().any(|(check, _)| *check == name);
+    let mut unknown: Vec<String> = excluded
+        .iter()
+        .filter(|name| !is_check(name))
+        .map(|name| quote(name))
+        .collect();
+    unknown.sort();
+    unknown.dedup();
+    if !unknown.is_empty() {
+        lines.push_str(&format!(
+            "warn: some health checks cannot be excluded: no matches for {}\n",
+            unknown.join(",")
+        ));
+    }
+    (lines, well)
+}
+
+fn failed(text: String) -> Response {
+    unsniffed(respond::text(StatusCode::INTERNAL_SERVER_ERROR, text))
+}
+
+fn unsniffed(mut response: Response) -> Response {
+    let nosniff = HeaderValue::from_static("nosniff");
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_check_has_a_line_and_what_is_excluded_does_not_count() {
+        let check = |excluded: &[&str], expected: &str, well: bool| {
+            let checks = [("ping", true), ("etcd", false)];
+            assert_eq!(report(&checks, excluded), (expected.to_owned(), well));
+        };
+        check(&[], "[+]ping ok\n[-]etcd failed: reason withheld\n", false);
+        check(&["etcd"], "[+]ping ok\n[+]etcd excluded: ok\n", true);
+        check(
+            &["etcd", "z", "a", "z"],
+            "[+]ping ok\n[+]etcd excluded: ok\n\
+             warn: some health checks cannot be excluded: no matches for \"a\",\"z\"\n",
+            true,
+        );
     }
 }

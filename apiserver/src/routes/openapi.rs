@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use axum::response::Response;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use knarr_api::openapi;
 use serde_json::Value;
 
-use crate::{discovery::Fixed, respond};
+use crate::{discovery::Fixed, request::Query, respond};
 
 static V2: LazyLock<Fixed> = LazyLock::new(|| Fixed::new(&openapi::v2_document()));
 static V3: LazyLock<V3Documents> = LazyLock::new(V3Documents::new);
@@ -49,13 +49,20 @@ fn group_version(path: &str) -> (&str, &str) {
 }
 
 /// Answers below `/openapi/`.
-pub(super) fn serve(path: &[&str], headers: &HeaderMap) -> Response {
+pub(super) fn serve(path: &[&str], query: &Query, headers: &HeaderMap) -> Response {
     match path {
         ["v3"] => V3.index.respond(headers, "application/json"),
-        ["v3", below @ ..] => match V3.by_path.get(&below.join("/")) {
-            Some(document) => cacheable(document.respond(headers, "application/json")),
-            None => respond::no_such_page(),
-        },
+        ["v3", below @ ..] => {
+            let below = below.join("/");
+            match (V3.by_path.get(&below), query.text("hash")) {
+                (None, _) => respond::no_such_page(),
+                (Some(document), None) => document.respond(headers, "application/json"),
+                (Some(document), Some(hash)) if hash == document.hash() => {
+                    cacheable(document.respond(headers, "application/json"))
+                }
+                (Some(document), Some(_)) => moved(&below, document.hash()),
+            }
+        }
         ["v2"] if accepts_json(headers) => V2.respond(headers, "application/json"),
         // Clients that read only the protobuf form take 406 as "not there" and use version 3.
         ["v2"] => respond::failure(&knarr_api::status::Status::failure(
@@ -72,6 +79,16 @@ fn accepts_json(headers: &HeaderMap) -> bool {
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok());
     accept.is_none_or(|accept| accept.contains("json") || accept.contains("*/*"))
+}
+
+/// To where the document is as it is now.
+fn moved(path: &str, hash: &str) -> Response {
+    let mut response = respond::text(StatusCode::MOVED_PERMANENTLY, "");
+    let location = format!("/openapi/v3/{path}?hash={hash}");
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
 }
 
 /// The URL names the content's hash, so it never changes.

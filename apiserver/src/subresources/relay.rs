@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use knarr_api::{
     kind::Kind,
     kinds::{endpoints::ENDPOINTS, pod::POD},
@@ -16,6 +16,7 @@ use crate::{
     State,
     call::Call,
     proxy::{self, Backend, Upstream},
+    request::query::{path_encode, percent_decode},
     respond::{self, Reply},
     storage::Key,
 };
@@ -43,10 +44,13 @@ pub(super) async fn serve(call: &mut Call, kind: &'static Kind) -> Result<Reply,
         ),
         _ => proxy::node::agent(&call.state, target.name)?,
     };
-    if call.info.tail.is_empty() {
-        return Ok(Reply::raw(with_final_slash(call)));
-    }
     let mut path_and_query = call.info.tail.clone();
+    if path_and_query.is_empty() {
+        if matches!(call.method, Method::GET | Method::HEAD) {
+            return Ok(Reply::raw(with_final_slash(call)));
+        }
+        path_and_query.push('/');
+    }
     if let Some(query) = call.uri.query() {
         path_and_query = format!("{path_and_query}?{query}");
     }
@@ -99,8 +103,19 @@ fn pod_address(state: &State, namespace: &str, target: &Target<'_>) -> Result<So
         port => port_number(port)?,
     };
     let ip: Option<IpAddr> = str_of(&pod["status"]["podIP"]).parse().ok();
+    let ip = ip.filter(|ip| is_global_unicast(*ip));
     let ip = ip.ok_or_else(|| Status::bad_request("address not allowed"))?;
     Ok(SocketAddr::new(ip, port))
+}
+
+/// A pod's status must not lead to what only this machine or link can reach.
+fn is_global_unicast(ip: IpAddr) -> bool {
+    let is_of_link = match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let ip = ip.to_canonical();
+    !(is_of_link || ip.is_unspecified() || ip.is_loopback() || ip.is_multicast())
 }
 
 fn first_port(pod: &Value) -> Option<u16> {
@@ -190,9 +205,9 @@ fn unavailable(text: &str) -> Status {
 
 /// The path up to and including `/proxy`.
 fn prefix(call: &Call) -> String {
-    let path = call.uri.path();
+    let path = path_encode(&percent_decode(call.uri.path()));
     let length = path.len().saturating_sub(call.info.tail.len());
-    path.get(..length).unwrap_or(path).to_owned()
+    path.get(..length).unwrap_or(&path).to_owned()
 }
 
 /// Relative links of the page behind only work below a slash.
@@ -228,6 +243,29 @@ mod tests {
         check("https:web:", Some(("https", "web", "")));
         check("ftp:web:21", None);
         check("", None);
+    }
+
+    #[test]
+    fn pods_are_reached_at_addresses_of_the_cluster_only() {
+        let check = |ip: &str, expected: bool| {
+            assert_eq!(is_global_unicast(ip.parse().unwrap()), expected, "{ip}");
+        };
+        for ip in ["10.42.0.5", "192.0.2.1", "fd00::5", "::ffff:10.0.0.1"] {
+            check(ip, true);
+        }
+        for ip in [
+            "127.0.0.1",
+            "0.0.0.0",
+            "169.254.169.254",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+        ] {
+            check(ip, false);
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(super) enum Type {
     Added,
     Modified,
     Deleted,
+    Bookmark,
 }
 
 impl Type {
@@ -23,6 +24,7 @@ impl Type {
             Type::Added => br#"{"type":"ADDED","object":"#,
             Type::Modified => br#"{"type":"MODIFIED","object":"#,
             Type::Deleted => br#"{"type":"DELETED","object":"#,
+            Type::Bookmark => br#"{"type":"BOOKMARK","object":"#,
         }
     }
 }
@@ -63,7 +65,7 @@ impl Lines {
         line(out, event, shown.to_string().as_bytes());
     }
 
-    pub(super) fn bookmark(&self, out: &mut BytesMut, revision: Revision, mark: Bookmark) {
+    pub(super) fn bookmark(&mut self, out: &mut BytesMut, revision: Revision, mark: Bookmark) {
         let mut metadata = json!({
             "resourceVersion": revision.to_string(),
             "creationTimestamp": null,
@@ -71,16 +73,12 @@ impl Lines {
         if mark == Bookmark::InitialEventsEnd {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        let event = json!({
-            "type": "BOOKMARK",
-            "object": {
-                "kind": self.kind.kind,
-                "apiVersion": self.kind.api_version(),
-                "metadata": metadata,
-            },
+        let object = json!({
+            "kind": self.kind.kind,
+            "apiVersion": self.kind.api_version(),
+            "metadata": metadata,
         });
-        out.put_slice(event.to_string().as_bytes());
-        out.put_u8(b'\n');
+        self.object(out, Type::Bookmark, object);
     }
 
     pub(super) fn error(&self, out: &mut BytesMut, status: &Status) {

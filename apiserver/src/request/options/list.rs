@@ -1,20 +1,64 @@
 //! Options of get, list, watch and of the selection of deletecollection.
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use knarr_api::{
     field::{Error, Path},
     status::Status,
 };
 
-use crate::request::Query;
+use crate::{request::Query, respond};
+
+const NOT_OLDER_THAN: &str = "NotOlderThan";
 
 /// What a client says about the age of what it wants to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ResourceVersion {
     /// The most recent state.
     Unset,
     /// Any state.
     Any,
     At(u64),
+    /// A text that is none, and what is wrong with it.
+    Unreadable(String),
+}
+
+impl ResourceVersion {
+    pub(crate) fn read(query: &Query) -> Self {
+        let Some(text) = query.text("resourceVersion") else {
+            return ResourceVersion::Unset;
+        };
+        // Unlike Go, Rust reads a sign before the digits.
+        let parsed = if text.starts_with('+') {
+            "".parse()
+        } else {
+            text.parse()
+        };
+        match parsed.map_err(|error: ParseIntError| *error.kind()) {
+            Ok(0) => ResourceVersion::Any,
+            Ok(revision) => ResourceVersion::At(revision),
+            Err(kind) => {
+                let quoted = knarr_api::field::quote(text);
+                let problem = match kind {
+                    IntErrorKind::PosOverflow => "value out of range",
+                    _ => "invalid syntax",
+                };
+                ResourceVersion::Unreadable(format!(
+                    "resourceVersion: Invalid value: {quoted}: \
+                     strconv.ParseUint: parsing {quoted}: {problem}"
+                ))
+            }
+        }
+    }
+
+    /// # Errors
+    /// 500 for a text that is no version, which Kubernetes has no class of errors for but in lists.
+    pub(crate) fn check(&self) -> Result<(), Status> {
+        match self {
+            ResourceVersion::Unreadable(why) => Err(respond::unclassified(why)),
+            ResourceVersion::Unset | ResourceVersion::Any | ResourceVersion::At(_) => Ok(()),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -33,13 +77,48 @@ pub(crate) struct ListOptions {
 
 impl ListOptions {
     pub(crate) fn for_list(query: &Query) -> Result<Self, Status> {
+        let read = Self::read(query)?;
         super::check("ListOptions", &list_errors(query))?;
-        Self::read(query)
+        Ok(read)
     }
 
     pub(crate) fn for_watch(query: &Query) -> Result<Self, Status> {
-        super::check("ListOptions", &watch_errors(query))?;
-        Self::read(query)
+        let mut read = Self::read(query)?;
+        let is_plain = read.send_initial_events.is_none() && read.resource_version_match.is_empty();
+        let begins_anywhere = matches!(query.text("resourceVersion"), None | Some("0"));
+        if is_plain && begins_anywhere {
+            read.send_initial_events = Some(true);
+            read.resource_version_match = NOT_OLDER_THAN.into();
+        }
+        super::check("ListOptions", &read.watch_errors())?;
+        Ok(read)
+    }
+
+    fn watch_errors(&self) -> Vec<Error> {
+        let mut errors = Vec::new();
+        let path = version_match_path();
+        let initial = self.send_initial_events.is_some();
+        let wanted = self.resource_version_match.as_str();
+        if initial && wanted != NOT_OLDER_THAN {
+            let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            errors.push(Error::forbidden(&path, detail));
+        }
+        if wanted.is_empty() {
+            return errors;
+        }
+        if !initial {
+            let detail =
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            errors.push(Error::forbidden(&path, detail));
+        }
+        if wanted != NOT_OLDER_THAN {
+            errors.push(Error::not_supported(&path, wanted, &[NOT_OLDER_THAN]));
+        }
+        if self.continue_token.is_some() {
+            let detail = "resourceVersionMatch is forbidden when continue is provided";
+            errors.push(Error::forbidden(&path, detail));
+        }
+        errors
     }
 
     fn read(query: &Query) -> Result<Self, Status> {
@@ -51,7 +130,7 @@ impl ListOptions {
         Ok(ListOptions {
             label_selector: text("labelSelector"),
             field_selector: text("fieldSelector"),
-            resource_version: resource_version(query)?,
+            resource_version: ResourceVersion::read(query),
             resource_version_match: text("resourceVersionMatch"),
             limit: positive("limit")?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
             continue_token: query.text("continue").map(str::to_owned),
@@ -59,23 +138,6 @@ impl ListOptions {
             bookmarks: query.flag("allowWatchBookmarks") == Some(true),
             send_initial_events: query.flag("sendInitialEvents"),
         })
-    }
-}
-
-/// Reads `resourceVersion`, which every read may carry.
-pub(crate) fn resource_version(query: &Query) -> Result<ResourceVersion, Status> {
-    let Some(text) = query.text("resourceVersion") else {
-        return Ok(ResourceVersion::Unset);
-    };
-    match text.parse() {
-        Ok(0) => Ok(ResourceVersion::Any),
-        Ok(revision) => Ok(ResourceVersion::At(revision)),
-        Err(_) => {
-            let quoted = knarr_api::field::quote(text);
-            Err(Status::bad_request(format!(
-                "Invalid value: {quoted}: strconv.ParseUint: parsing {quoted}: invalid syntax"
-            )))
-        }
     }
 }
 
@@ -115,33 +177,6 @@ fn list_errors(query: &Query) -> Vec<Error> {
     errors
 }
 
-fn watch_errors(query: &Query) -> Vec<Error> {
-    let mut errors = Vec::new();
-    let path = version_match_path();
-    let initial = query.flag("sendInitialEvents").is_some();
-    let wanted = query.text("resourceVersionMatch");
-    if initial && wanted != Some("NotOlderThan") {
-        let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-        errors.push(Error::forbidden(&path, detail));
-    }
-    let Some(wanted) = wanted else {
-        return errors;
-    };
-    if !initial {
-        let detail =
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
-        errors.push(Error::forbidden(&path, detail));
-    }
-    if wanted != "NotOlderThan" {
-        errors.push(Error::not_supported(&path, wanted, &["NotOlderThan"]));
-    }
-    if query.text("continue").is_some() {
-        let detail = "resourceVersionMatch is forbidden when continue is provided";
-        errors.push(Error::forbidden(&path, detail));
-    }
-    errors
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,11 +204,48 @@ mod tests {
             watch("sendInitialEvents=true&resourceVersionMatch=NotOlderThan"),
             "",
         );
+        check(watch("continue=x&resourceVersion=5"), "");
+        check(
+            watch("continue=x"),
+            "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: \
+             resourceVersionMatch is forbidden when continue is provided",
+        );
     }
 
     #[test]
-    fn a_resource_version_that_is_no_number_is_refused() {
-        let status = ListOptions::for_list(&Query::parse("resourceVersion=abc")).unwrap_err();
-        assert_eq!(status.code, 400);
+    fn a_watch_from_anywhere_says_when_its_initial_events_end() {
+        let check = |query: &str, expected: Option<bool>| {
+            let options = ListOptions::for_watch(&Query::parse(query)).unwrap();
+            assert_eq!(options.send_initial_events, expected, "{query}");
+        };
+        check("", Some(true));
+        check("resourceVersion=0", Some(true));
+        check("resourceVersion=7", None);
+        check(
+            "sendInitialEvents=false&resourceVersionMatch=NotOlderThan",
+            Some(false),
+        );
+    }
+
+    #[test]
+    fn a_resource_version_that_is_no_number_is_told() {
+        let check = |text: &str, expected: &str| {
+            let query = Query::parse(&format!("resourceVersion={text}"));
+            let outcome = ResourceVersion::read(&query).check();
+            let message = outcome.err().map(|status| status.message);
+            assert_eq!(message.unwrap_or_default(), expected);
+        };
+        let refused = |value: &str, problem: &str| {
+            format!(
+                "resourceVersion: Invalid value: \"{value}\": \
+                 strconv.ParseUint: parsing \"{value}\": {problem}"
+            )
+        };
+        check("7", "");
+        check("abc", &refused("abc", "invalid syntax"));
+        check("-1", &refused("-1", "invalid syntax"));
+        check("%2B1", &refused("+1", "invalid syntax"));
+        let large = "99999999999999999999";
+        check(large, &refused(large, "value out of range"));
     }
 }

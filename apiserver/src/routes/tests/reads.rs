@@ -83,6 +83,39 @@ async fn reads_answer_in_kubernetes_words() {
         ("POST", "/api/v1/configmaps", 405, no_method),
         ("PATCH", CONFIG_MAPS, 405, no_method),
         ("DELETE", "/api/v1/namespaces", 405, no_method),
+        ("HEAD", CONFIG_MAPS, 405, ""),
+        ("OPTIONS", CONFIG_MAPS, 405, no_method),
+        ("POST", "/api/v1/watch/configmaps", 405, no_method),
+        ("POST", "/version", 405, no_method),
+        ("HEAD", "/api/v1", 405, ""),
+        ("GET", "/version/more", 404, no_resource),
+        ("GET", "/api//v1/pods", 404, no_resource),
+        ("GET", "/api/v1//pods", 404, no_resource),
+        (
+            "GET",
+            "/api/v1/namespaces/shop/configmaps?timeout=10",
+            400,
+            "invalid timeout specified in the request URL - time: missing unit in duration \"10\"",
+        ),
+        (
+            "GET",
+            "/api/v1/namespaces/shop/configmaps?resourceVersion=abc",
+            400,
+            "invalid resource version: resourceVersion: Invalid value: \"abc\": \
+             strconv.ParseUint: parsing \"abc\": invalid syntax",
+        ),
+        (
+            "GET",
+            "/api/v1/watch/namespaces/shop/configmaps/a?fieldSelector=metadata.name=b",
+            400,
+            "fieldSelector metadata.name doesn't match requested name",
+        ),
+        (
+            "GET",
+            "/api/v1/namespaces/shop%2Fconfigmaps?timeout=1s",
+            200,
+            "",
+        ),
         (
             "GET",
             "/api/v1/namespaces/shop/configmaps/a",
@@ -114,6 +147,10 @@ async fn paths_that_nothing_is_registered_under_get_a_plain_page() {
         ("GET", "/nothing"),
         ("POST", "/nothing"),
         ("GET", "/livez/nothing"),
+        ("GET", "/livez/"),
+        ("GET", "/openapi/v2/"),
+        ("GET", "//version"),
+        ("GET", "//api/v1/pods"),
         ("GET", "/apis/none.example.com/v1"),
         ("GET", "/apis/none.example.com/v1/things"),
     ] {
@@ -141,8 +178,24 @@ async fn tables_and_yaml_are_served_when_asked_for() {
     assert_eq!(answer.at("/rows/0/cells/0"), "a");
     let answer = world.send(accept("application/yaml"), Body::empty()).await;
     assert_eq!(answer.headers[header::CONTENT_TYPE], "application/yaml");
-    let answer = world.send(accept("application/xml"), Body::empty()).await;
-    assert_eq!(answer.code, StatusCode::NOT_ACCEPTABLE);
+    let metadata = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+    for (text, message) in [
+        (
+            "application/xml",
+            "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
+             application/vnd.kubernetes.protobuf, application/json;stream=watch, \
+             application/vnd.kubernetes.protobuf;stream=watch",
+        ),
+        (
+            metadata,
+            "you requested PartialObjectMetadata, but the requested object is a list \
+             (*core.ConfigMapList)",
+        ),
+    ] {
+        let answer = world.send(accept(text), Body::empty()).await;
+        assert_eq!(answer.code, StatusCode::NOT_ACCEPTABLE);
+        assert_eq!(answer.message(), message);
+    }
 }
 
 #[tokio::test]
