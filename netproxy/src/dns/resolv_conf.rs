@@ -1,6 +1,8 @@
 //! The host's resolvers, as `resolv.conf` names them.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+
+use nix::net::if_::if_nametoindex;
 
 const DNS_PORT: u16 = 53;
 /// glibc reads no more (`MAXNS`).
@@ -17,11 +19,22 @@ pub fn upstreams(resolv_conf: &str, own: &[IpAddr]) -> Vec<SocketAddr> {
                 .split_whitespace()
                 .next()
         })
-        .filter_map(|word| word.split('%').next()?.parse().ok())
-        .filter(|ip| !own.contains(ip))
+        .filter_map(place)
+        .filter(|place| !own.contains(&place.ip()))
         .take(NAMESERVER_COUNT_MAX)
-        .map(|ip| SocketAddr::new(ip, DNS_PORT))
         .collect()
+}
+
+/// An address may name its link, as in `fe80::1%eth0`: home routers advertise themselves so.
+fn place(word: &str) -> Option<SocketAddr> {
+    let (ip, link) = word.split_once('%').unwrap_or((word, ""));
+    Some(match ip.parse().ok()? {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), DNS_PORT),
+        IpAddr::V6(ip) => {
+            let index = link.parse().or_else(|_| if_nametoindex(link));
+            SocketAddrV6::new(ip, DNS_PORT, 0, index.unwrap_or(0)).into()
+        }
+    })
 }
 
 /// Whether only the stub of systemd-resolved is named, behind which are the host's resolvers.
@@ -49,6 +62,16 @@ mod tests {
         ] {
             assert_eq!(names_only_the_stub(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_resolver_on_a_link_is_asked_there() {
+        crate::own_netns::run(|| {
+            let text = "nameserver fe80::1%lo\nnameserver fe80::2%7\nnameserver fe80::3%nowhere\n";
+            let found = upstreams(text, &[]);
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            assert_eq!(found, ["[fe80::1%1]:53", "[fe80::2%7]:53", "[fe80::3]:53"]);
+        });
     }
 
     #[test]
