@@ -120,6 +120,17 @@ fn deployment() -> Value {
     })
 }
 
+/// A pod that asks, on the node that stays.
+fn shop() -> Value {
+    let container = json!({ "name": "shop", "command": ["sleep", "infinity"] });
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "shop" },
+        "spec": {
+            "nodeName": "node-1", "terminationGracePeriodSeconds": 1, "containers": [container],
+        },
+    })
+}
+
 fn rolled_out(world: &World) {
     let limit = format!("--timeout={}s", READY_TIME_MAX.as_secs());
     world.kubectl(&["rollout", "status", "deployment/web", &limit]);
@@ -190,12 +201,17 @@ fn no_request_fails_that_kubernetes_would_have_answered() {
     world.wait_for_answer("10.0.128.110:80");
     world.wait_for_answer("10.77.0.210:80");
     let stop = Arc::new(AtomicBool::new(false));
+    world.post("/api/v1/namespaces/default/pods", &shop());
+    world.kubectl(&["wait", "--for=condition=Ready", "pod/shop", "--timeout=60s"]);
     let outside = world.client.path();
+    let pod = world.pod_netns("shop");
     let node = world.nodes[0].netns.path();
     let start =
         |way, netns: &PathBuf, to: &str| Client::start(way, netns.clone(), to.to_owned(), &stop);
     let clients = [
         start("cluster IP from a node", &node, "10.0.128.110:80"),
+        start("cluster IP from a pod", &pod, "10.0.128.110:80"),
+        start("load-balancer IP from a pod", &pod, "10.77.0.210:80"),
         start("node port from outside", &outside, "10.77.0.11:30110"),
         start("load-balancer IP from outside", &outside, "10.77.0.210:80"),
     ];
@@ -219,7 +235,7 @@ fn no_request_fails_that_kubernetes_would_have_answered() {
 }
 
 /// Prints what became of each client's requests, and gives the failures that nothing explains.
-fn count(clients: [Client; 3], troubles: &[Trouble]) -> Vec<String> {
+fn count(clients: [Client; 5], troubles: &[Trouble]) -> Vec<String> {
     let mut unexplained = Vec::new();
     for Client { way, thread } in clients {
         let Tally { answered, failures } = thread.join().expect("the client ran to its end");

@@ -242,6 +242,42 @@ fn a_udp_flow_older_than_its_service_is_answered_at_every_address() {
     check("somebody is behind it again", Some("web-1"));
 }
 
+#[test]
+fn a_leaving_pod_keeps_its_udp_flows_while_it_answers_and_gets_no_new_ones() {
+    let world = World::running(1);
+    for name in ["web-1", "web-2"] {
+        let command = ["knarr", "echo", "--drain-ms", "100000"];
+        let probe = json!({ "tcpSocket": { "port": 8080 } });
+        let container = json!({ "name": "echo", "command": command, "readinessProbe": probe });
+        let metadata = json!({ "name": name, "labels": { "pod": name, "app": "web" } });
+        let spec = json!({ "terminationGracePeriodSeconds": 100, "containers": [container] });
+        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec });
+        world.post("/api/v1/namespaces/default/pods", &pod);
+    }
+    wait_for_pod(&world, "web-1");
+    wait_for_pod(&world, "web-2");
+    serve(&world, "web-1");
+    let node_port = format!("{}:30070", world.nodes[0].ip);
+    let node_port = node_port.parse().expect("an address");
+    let flow = Flow::from(&world.client, node_port);
+    flow.until_answered_by("its only endpoint", Some("web-1"));
+    let both = json!({ "spec": { "selector": { "app": "web", "pod": null } } });
+    world.merge(SERVICE, &both);
+    world.delete("/api/v1/namespaces/default/pods/web-1");
+    wait::until("new flows go to the pod that stays", MOVE_TIME_MAX, || {
+        let fresh = || Flow::from(&world.client, node_port).ask();
+        let met: Vec<Option<String>> = (0..8).map(|_| fresh()).collect();
+        match met.iter().all(|by| by.as_deref() == Some("web-2")) {
+            true => Ok(()),
+            false => Err(met),
+        }
+    });
+    flow.until_answered_by("the pod still answers", Some("web-1"));
+    let now = ["delete", "pod/web-1", "--grace-period=0", "--force"];
+    world.kubectl(&now);
+    flow.until_answered_by("the pod is gone", Some("web-2"));
+}
+
 /// Who keeps which backend, as the kernel of the first node has it.
 fn remembered(world: &World) -> Vec<String> {
     let output = world.nodes[0].try_knarr(&["explain", "svc/web", "-o", "json"]);

@@ -263,6 +263,24 @@ fn metrics_follow_what_the_proxy_does() {
     ] {
         at_least(name, least);
     }
+    // Answers are counted from the first one on.
+    for probe in ["healthz", "livez"] {
+        until_status(&node.netns, &format!("http://127.0.0.1:10256/{probe}"), 200);
+    }
+    let (status, _, mode) = ask(&node.netns, "http://127.0.0.1:10249/proxyMode");
+    assert_eq!((status, mode.as_str()), (200, "nftables"));
+    let told = scrape();
+    let is_told = |name: &String| {
+        let mut lines = told.lines();
+        lines.any(|line| line.starts_with(&format!("# TYPE {name} ")))
+    };
+    let mut names = documented();
+    names.retain(|name| !is_told(name));
+    assert_eq!(
+        names,
+        Vec::<String>::new(),
+        "documented, and not told: {told}"
+    );
     world.delete("/api/v1/namespaces/default/pods/web-1");
     let other = json!({ "metadata": { "name": "web-x", "labels": { "kubernetes.io/service-name": "web" } },
         "addressType": "IPv4", "ports": [{ "port": 8080 }],
@@ -277,6 +295,23 @@ fn metrics_follow_what_the_proxy_does() {
         );
         at_least(&name, 1.0);
     }
+}
+
+/// The metrics that the page on them names, as their TYPE lines do: without a counter's suffix.
+fn documented() -> Vec<String> {
+    let page = include_str!("../docs/metrics.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `k"));
+    let rows = rows.filter(|line| line.contains("proxy_") || line.contains("knarr_"));
+    let names = rows.flat_map(|row| {
+        let mut cells = row.split('|').map(str::trim).skip(1);
+        let (names, kind) = (cells.next().unwrap_or(""), cells.next().unwrap_or(""));
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        let names = names.split(", ").map(|name| name.trim_matches('`'));
+        names.map(move |name| name.strip_suffix(suffix).unwrap_or(name).to_owned())
+    });
+    let names: Vec<String> = names.collect();
+    assert!(names.len() > 15, "{names:?}");
+    names
 }
 
 /// Changes are dated in whole seconds, and those dated before the proxy's start are not counted.

@@ -7,10 +7,12 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::lab::{
     family::{Family, Stack},
+    machine::Layout,
     netns::Netns,
     probe::{self, Outcome, Protocol},
     wait,
@@ -116,6 +118,55 @@ fn a_port_that_a_process_has_on_localhost_stays_its_own() {
 
     drop(theirs);
     world.wait_for_answer(&held.to_string());
+}
+
+#[test]
+fn node_ports_are_on_the_addresses_that_the_flag_names() {
+    let mut world = World::with(Layout::OneLink, Stack::Dual, 1);
+    let families = [Family::V4, Family::V6];
+    let own = families.map(|family| world.nodes[0].ip_in(family));
+    let other = families.map(|family| family.text("10.77.0.111"));
+    for (family, ip) in families.iter().zip(&other) {
+        let length = if *family == Family::V4 { 24 } else { 128 };
+        let line = format!("{} addr add {ip}/{length} dev eth0", family.ip());
+        world.nodes[0].netns.sh(&line);
+    }
+    for (flag, others, on_localhost) in [
+        ("primary", false, false),
+        ("primary,localhost", false, true),
+        ("10.77.0.0/24,fd64::/96", true, false),
+        ("0.0.0.0/0,::/0", true, false),
+    ] {
+        let ranges = ["up", "--service-cidr", "10.0.128.0/17,fd64::10.0.128.0/113"];
+        let node_ip = own.join(",");
+        let flags = ["--node-ip", &node_ip, "--node-port-addresses", flag];
+        world.nodes[0].start(&[&ranges[..], &flags].concat());
+        world.wait_for_api();
+        world.wait_for_nodes();
+        world.apply(OBJECTS);
+        for (index, family) in families.into_iter().enumerate() {
+            let node = world.nodes[0].netns.path();
+            let client = world.client.path();
+            for (from, ip, answered) in [
+                (&client, &own[index], true),
+                (&node, &own[index], true),
+                (&client, &other[index], others),
+                (&node, &localhost(family).to_string(), on_localhost),
+            ] {
+                let to = SocketAddr::new(ip.parse().expect("an address"), NODE_PORT);
+                for protocol in [Protocol::Tcp, Protocol::Udp] {
+                    let what = format!("{flag}: {protocol:?} {to}");
+                    wait::until(&what, READY_TIME_MAX, || {
+                        match (probe::ask_from(from, protocol, to), answered) {
+                            (Outcome::Answered { .. }, true) | (Outcome::Rejected, false) => Ok(()),
+                            (found, _) => Err((found, world.logs())),
+                        }
+                    });
+                }
+            }
+        }
+        world.nodes[0].stop(Signal::SIGTERM);
+    }
 }
 
 /// Sends the neighbour's packets for localhost out to the node, which a host never does by itself.

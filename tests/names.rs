@@ -9,8 +9,8 @@ use std::{
 };
 
 use hickory_proto::{
-    op::{Edns, Message, OpCode, Query},
-    rr::{Name, RecordType},
+    op::{Edns, Message, OpCode, Query, ResponseCode},
+    rr::{DNSClass, Name, RecordType},
 };
 use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
@@ -151,6 +151,208 @@ fn the_zone_follows_services_and_says_what_does_not_exist() {
             other => Err(other.to_owned()),
         }
     });
+}
+
+#[test]
+fn names_of_pods_follow_their_readiness() {
+    let world = world();
+    world.apply(LEAVING);
+    let pod = world.pod_netns("client");
+    let ready = [
+        "wait",
+        "--for=condition=Ready",
+        "pod/leaving-0",
+        "--timeout=30s",
+    ];
+    world.kubectl(&ready);
+    let ip_of = |pod: &str| {
+        let path = "jsonpath={.status.podIP}";
+        wait::until("an address", READY_TIME_MAX, || {
+            match world.kubectl(&["get", "pod", pod, "-o", path]) {
+                ip if ip.is_empty() => Err(()),
+                ip => Ok(ip),
+            }
+        })
+    };
+    let (leaving, dark) = (ip_of("leaving-0"), ip_of("dark-0"));
+    let both = |one: &str, other: &str| format!("No Error: {one}, {other}");
+    let until = |name: &str, kind, expected: &[String]| {
+        let name = format!("{name}.default.svc.cluster.local.");
+        wait::until(&name, READY_TIME_MAX, || {
+            let found = ask(&pod, &name, kind);
+            if expected.contains(&found) {
+                Ok(())
+            } else {
+                Err((found, world.logs()))
+            }
+        });
+    };
+    let any_order = [both(&leaving, &dark), both(&dark, &leaving)];
+    let (nobody, only) = (
+        ["Non-Existent Domain: ".to_owned()],
+        [format!("No Error: {leaving}")],
+    );
+    until("ready", RecordType::A, &only);
+    until("leaving-0.ready", RecordType::A, &only);
+    until("dark-0.ready", RecordType::A, &nobody);
+    until("all", RecordType::A, &any_order);
+    let own_name = format!("{}.all", dark.replace('.', "-"));
+    until(&own_name, RecordType::A, &[format!("No Error: {dark}")]);
+    let reversed: Vec<&str> = leaving.rsplit('.').collect();
+    let reversed = format!("{}.in-addr.arpa.", reversed.join("."));
+    let found = ask(&pod, &reversed, RecordType::PTR);
+    assert!(
+        found.contains("leaving-0.ready.default.svc.cluster.local."),
+        "{found}"
+    );
+
+    // It answers on until its grace period ends, and clients that look for somebody anew are to find others.
+    world.delete("/api/v1/namespaces/default/pods/leaving-0");
+    until("ready", RecordType::A, &nobody);
+    until("leaving-0.ready", RecordType::A, &nobody);
+    until("all", RecordType::A, &any_order);
+    until("_sql._tcp.ready", RecordType::SRV, &nobody);
+}
+
+const LEAVING: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: { name: ready }
+spec: { clusterIP: None, selector: { set: both }, ports: [{ name: sql, port: 5432 }] }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: all }
+spec: { clusterIP: None, publishNotReadyAddresses: true, selector: { set: both }, ports: [{ name: sql, port: 5432 }] }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: leaving-0, labels: { set: both } }
+spec:
+  hostname: leaving-0
+  subdomain: ready
+  terminationGracePeriodSeconds: 100
+  containers: [{ name: db, command: [knarr, echo, --drain-ms, "100000"] }]
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: dark-0, labels: { set: both } }
+spec:
+  hostname: dark-0
+  subdomain: ready
+  terminationGracePeriodSeconds: 1
+  containers: [{ name: db, command: [sleep, infinity], readinessProbe: { exec: { command: ["false"] } } }]
+"#;
+
+/// The code, the counts of answers and authorities, and whether it was cut.
+fn shape(answer: &Message) -> (u16, usize, usize, bool) {
+    let (answers, authorities) = (answer.answers.len(), answer.authorities.len());
+    let metadata = &answer.metadata;
+    (
+        metadata.response_code.into(),
+        answers,
+        authorities,
+        metadata.truncation,
+    )
+}
+
+#[test]
+fn odd_questions_get_the_answers_that_the_standards_name() {
+    let world = world();
+    let pod = world.pod_netns("client");
+    let web = "Web.DEFAULT.svc.Cluster.local.";
+    let with = |change: fn(&mut Message)| {
+        let mut message = question(web, RecordType::A);
+        change(&mut message);
+        message
+    };
+    let version_1 = |message: &mut Message| {
+        let mut edns = Edns::new();
+        edns.set_version(1);
+        message.edns = Some(edns);
+    };
+    for (asked, expected) in [
+        (with(|_| {}), (ResponseCode::NoError, 1, 0)),
+        (
+            question(web, RecordType::ANY),
+            (ResponseCode::NoError, 0, 1),
+        ),
+        (
+            question(web, RecordType::HTTPS),
+            (ResponseCode::NoError, 0, 1),
+        ),
+        (
+            question("cluster.local.", RecordType::SOA),
+            (ResponseCode::NoError, 1, 0),
+        ),
+        (
+            with(|message| message.metadata.op_code = OpCode::Status),
+            (ResponseCode::NotImp, 0, 0),
+        ),
+        (
+            with(|message| message.queries[0].query_class = DNSClass::CH),
+            (ResponseCode::Refused, 0, 0),
+        ),
+        (
+            with(|message| message.queries.push(message.queries[0].clone())),
+            (ResponseCode::FormErr, 0, 0),
+        ),
+        (with(version_1), (ResponseCode::BADVERS, 0, 0)),
+    ] {
+        let what = asked.to_string();
+        let answer = inside(&pod, move || exchange(&asked));
+        let (code, answers, authorities) = expected;
+        assert_eq!(
+            shape(&answer),
+            (code.into(), answers, authorities, false),
+            "{what}"
+        );
+        for record in answer.answers.iter().chain(&answer.authorities) {
+            assert_eq!(record.ttl, 5, "{what}");
+        }
+    }
+    // Clients tell forged answers by the case of the name (0x20), so it must come back as it was.
+    let spelt = question(web, RecordType::A);
+    let bytes = spelt.to_vec().expect("bytes");
+    let reply = inside(&pod, move || exchange_bytes(&bytes));
+    let at = 12..12 + web.len() + 1;
+    assert_eq!(reply[at.clone()], spelt.to_vec().expect("bytes")[at]);
+}
+
+#[test]
+fn questions_that_come_together_over_one_connection_are_all_answered() {
+    let world = world();
+    let pod = world.pod_netns("client");
+    let names = ["web.default", "nobody.default", "kubernetes.default"];
+    let ids = inside(&pod, move || {
+        let mut bytes = Vec::new();
+        for (id, name) in (1..).zip(names) {
+            let mut question = question(&format!("{name}.svc.cluster.local."), RecordType::A);
+            question.metadata.id = id;
+            let question = question.to_vec().expect("a question");
+            let length = u16::try_from(question.len()).expect("a short question");
+            bytes.extend(length.to_be_bytes());
+            bytes.extend(question);
+        }
+        let mut stream = TcpStream::connect(SERVER).expect("a connection");
+        let patience = Some(ANSWER_TIME_MAX);
+        stream.set_read_timeout(patience).expect("a socket");
+        stream.write_all(&bytes).expect("a connection");
+        names.map(|_| {
+            let answer = read_over_tcp(&mut stream);
+            (
+                answer.metadata.id,
+                answer.metadata.response_code,
+                answer.answers.len(),
+            )
+        })
+    });
+    let expected = [
+        (1, ResponseCode::NoError, 1),
+        (2, ResponseCode::NXDomain, 0),
+        (3, ResponseCode::NoError, 1),
+    ];
+    assert_eq!(ids, expected);
 }
 
 #[test]
@@ -336,6 +538,10 @@ fn exchange_over_tcp(name: &str, kind: RecordType) -> Message {
         .write_all(&length.to_be_bytes())
         .expect("a connection");
     stream.write_all(&bytes).expect("a connection");
+    read_over_tcp(&mut stream)
+}
+
+fn read_over_tcp(stream: &mut TcpStream) -> Message {
     let mut length = [0; 2];
     stream.read_exact(&mut length).expect("an answer");
     let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
@@ -344,17 +550,21 @@ fn exchange_over_tcp(name: &str, kind: RecordType) -> Message {
 }
 
 fn exchange(question: &Message) -> Message {
+    let bytes = exchange_bytes(&question.to_vec().expect("a question"));
+    let answer = Message::from_vec(&bytes).expect("a message");
+    assert_eq!(answer.metadata.id, question.metadata.id);
+    answer
+}
+
+fn exchange_bytes(question: &[u8]) -> Vec<u8> {
     let server: SocketAddr = SERVER.parse().expect("an address");
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
     socket
         .set_read_timeout(Some(ANSWER_TIME_MAX))
         .expect("a socket");
-    let bytes = question.to_vec().expect("a question");
-    socket.send_to(&bytes, server).expect("a packet");
+    socket.send_to(question, server).expect("a packet");
     let mut buffer = [0; 4096];
     let (length, from) = socket.recv_from(&mut buffer).expect("an answer");
     assert_eq!(from, server);
-    let answer = Message::from_vec(&buffer[..length]).expect("a message");
-    assert_eq!(answer.metadata.id, question.metadata.id);
-    answer
+    buffer[..length].to_vec()
 }

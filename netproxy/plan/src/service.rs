@@ -1,5 +1,8 @@
 //! Plans one Service from its object and slices, knowing nothing of other Services.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
