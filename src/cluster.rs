@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use knarr_api::yaml;
 
 use crate::{
+    durable,
     exit::{Code, Failure},
     host,
     ranges::{self, Ranges, Wanted},
@@ -67,18 +68,13 @@ fn or(first: &[String], second: &[String]) -> Vec<String> {
     }
 }
 
-/// Written whole or not at all.
 fn keep(path: &Path, ranges: &Ranges) -> Result<()> {
     let text = serde_saphyr::to_string(ranges).context("cannot write the ranges as YAML")?;
-    let part = path.with_extension("part");
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)
             .with_context(|| format!("cannot make the data directory {}", dir.display()))?;
     }
-    fs::write(&part, text)
-        .and_then(|()| fs::File::open(&part)?.sync_all())
-        .and_then(|()| fs::rename(&part, path))
-        .with_context(|| format!("cannot write {}", path.display()))
+    durable::write(path, &text, 0o644).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// `knarr token`: what `knarr agent --token` takes.

@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use serde_saphyr::{DuplicateKeyPolicy, Options};
+use serde_saphyr::{Budget, DuplicateKeyPolicy, Options};
 
 /// Why a text is not YAML, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,12 +13,19 @@ pub struct Error {
     pub message: String,
 }
 
-/// Reads every document of a stream; empty documents are left out.
+/// Reads every document of a stream, however many; empty documents are left out.
 ///
 /// # Errors
 /// The first syntax error or duplicate key, or an alias or nesting bomb.
 pub fn documents(text: &[u8]) -> Result<Vec<Value>, Error> {
-    let values = read(text, DuplicateKeyPolicy::Error)?;
+    // No text holds more than that; what aliases and nesting make of it is bounded apart.
+    let most = text.len() + 16;
+    let budget = serde_saphyr::budget! {
+        max_documents: most,
+        max_nodes: most.saturating_mul(2),
+        max_events: most.saturating_mul(4),
+    };
+    let values = read(text, DuplicateKeyPolicy::Error, budget)?;
     Ok(values.into_iter().filter(|v| !v.is_null()).collect())
 }
 
@@ -46,10 +53,10 @@ pub enum TypedError {
 /// The first syntax error, or an alias or nesting bomb.
 pub fn lenient_document(text: &[u8]) -> Result<(Value, Vec<String>), Error> {
     let first = |values: Vec<Value>| values.into_iter().next().unwrap_or_default();
-    match read(text, DuplicateKeyPolicy::Error) {
+    match read(text, DuplicateKeyPolicy::Error, Some(Budget::default())) {
         Ok(values) => Ok((first(values), Vec::new())),
         Err(strict) => {
-            let values = read(text, DuplicateKeyPolicy::LastWins)?;
+            let values = read(text, DuplicateKeyPolicy::LastWins, Some(Budget::default()))?;
             let problem = format!(
                 "yaml: unmarshal errors:\n  line {}: {}",
                 strict.line, strict.message
@@ -59,9 +66,14 @@ pub fn lenient_document(text: &[u8]) -> Result<(Value, Vec<String>), Error> {
     }
 }
 
-fn read(text: &[u8], duplicate_keys: DuplicateKeyPolicy) -> Result<Vec<Value>, Error> {
+fn read(
+    text: &[u8],
+    duplicate_keys: DuplicateKeyPolicy,
+    budget: Option<Budget>,
+) -> Result<Vec<Value>, Error> {
     let text = std::str::from_utf8(text).map_err(|e| not_utf8(text, e))?;
     let options: Options = serde_saphyr::options! {
+        budget: budget,
         legacy_octal_numbers: true,
         duplicate_keys: duplicate_keys,
         with_snippet: false,
@@ -117,6 +129,8 @@ mod tests {
         let text = b"---\na: 1\n---\n# nothing\n---\nb: 2\n...\n";
         assert_eq!(documents(text).unwrap(), [json!({"a": 1}), json!({"b": 2})]);
         assert_eq!(documents(b"").unwrap(), [Value::Null; 0]);
+        let many = b"---\na: [1, {b: }]\n".repeat(20_000);
+        assert_eq!(documents(&many).unwrap().len(), 20_000);
     }
 
     #[test]
