@@ -266,6 +266,61 @@ fn another_front_takes_over_when_one_is_killed() {
     asking.assert_gap_below(TAKEOVER_TIME_MAX, &world, since);
 }
 
+/// Asks the link anew who has the address, so many times.
+fn announcers(world: &World, count: usize) -> Vec<Option<usize>> {
+    let ask = |_| {
+        world.router.sh("ip neigh flush dev lan");
+        let _any = world.client.run(|| probe::ask(Protocol::Tcp, vip()));
+        announcer(world, VIP)
+    };
+    (0..count).map(ask).collect()
+}
+
+#[test]
+fn a_front_that_is_cut_off_from_the_api_yields_to_one_that_is_not() {
+    let world = world(Stack::Dual, "Cluster", 2);
+    let first = wait_for_announcer(&world);
+    let asking = Asking::start(&world.client.path(), vip());
+    asking.wait_for_answer(&world, Instant::now());
+    let since = Instant::now();
+    let cut = "add table inet cut; add chain inet cut gate { type filter hook output priority 0; }; \
+               add rule inet cut gate tcp dport 6443 drop";
+    world.fronts[first].netns.sh(&format!("nft {cut}"));
+    wait::until("the first front yields", READY_TIME_MAX, || {
+        let log = world.fronts[first].log();
+        match log.contains("it yields") {
+            true => Ok(()),
+            false => Err(world.logs()),
+        }
+    });
+    assert_eq!(announcers(&world, TRIES), [Some(1 - first); TRIES]);
+    asking.assert_gap_below(TAKEOVER_TIME_MAX, &world, since);
+    // Back in touch, it hears that the Lease is the other's.
+    world.fronts[first].netns.sh("nft delete table inet cut");
+    world.fronts[1 - first].netns.sh(&format!("nft {cut}"));
+    wait::until(
+        "the first front announces again",
+        READY_TIME_MAX,
+        || match announcers(&world, 1) == [Some(first)] {
+            true => Ok(()),
+            false => Err(world.logs()),
+        },
+    );
+}
+
+#[test]
+fn the_front_that_announces_goes_on_when_nobody_reaches_the_api() {
+    let mut world = world(Stack::V4, "Local", 2);
+    let first = wait_for_announcer(&world);
+    answered(&world, vip(), &["web-1", "web-2"], &world.fronts[first].ip);
+    world.nodes[0].stop(Signal::SIGKILL);
+    let since = Instant::now();
+    // Longer than a Lease is good for.
+    while since.elapsed() < Duration::from_secs(4) {
+        assert_eq!(announcers(&world, 1), [Some(first)], "{}", world.logs());
+    }
+}
+
 #[test]
 fn the_kernel_forwards_with_the_front_killed_and_the_next_front_adopts() {
     let mut world = world(Stack::V4, "Local", 1);

@@ -11,32 +11,34 @@ mod socket;
 mod vigil;
 mod wire;
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use self::{election::rank, socket::Error};
-pub(crate) use self::{
-    fronts::{LEASE_NAME, LEASE_NAMESPACE, run as follow_fronts},
-    vigil::run as keep_vigil,
+pub use self::{
+    election::rank,
+    fronts::{LEASE_NAME, LEASE_NAMESPACE},
+    socket::Error,
 };
+pub(crate) use self::{fronts::run as follow_fronts, vigil::run as keep_vigil};
 use self::{
     links::Link,
     socket::Ears,
-    wire::{Announcement, Question},
+    wire::{Announcement, Heard},
 };
 
 /// Neighbours may miss one frame; Linux' own bonding and VRRP repeat as well.
 const REPEAT_COUNT: usize = 3;
 const REPEAT_INTERVAL: Duration = Duration::from_millis(300);
 
-/// Answers for the IPs in `mine`, and tells the neighbours whenever one is added.
+/// Answers for the IPs in `mine`, tells the neighbours at each word of them, and says when another machine claims one.
 ///
 /// # Errors
 /// When packet sockets cannot be had.
 pub async fn run(
     mut mine: watch::Receiver<BTreeSet<IpAddr>>,
+    rival: Arc<Notify>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let ears = Ears::open()?;
@@ -48,7 +50,6 @@ pub async fn run(
         if wanted != announced {
             ears.listen_for(&wanted, &links.uplinks())?;
             announced = wanted;
-            repeats = REPEAT_COUNT;
         }
         if repeats > 0 {
             announce(&ears, &announced, &links.uplinks());
@@ -56,15 +57,29 @@ pub async fn run(
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            changed = mine.changed() => if changed.is_err() { return Ok(()) },
+            changed = mine.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                repeats = REPEAT_COUNT;
+            }
             () = links.changed() => {
                 // A link that came up has neighbours who know nothing yet.
                 ears.listen_for(&announced, &links.uplinks())?;
                 repeats = REPEAT_COUNT;
             }
             () = tokio::time::sleep(REPEAT_INTERVAL), if repeats > 0 => {}
-            question = ears.next() => if let Some((link, question)) = question {
-                answer(&ears, &announced, &links, link, &question);
+            heard = ears.next() => match heard {
+                Some((link, Heard::Asked(question))) => {
+                    answer(&ears, &announced, &links, link, &question);
+                }
+                Some((_, Heard::Claimed(claim)))
+                    if is_rival(&claim, &announced, &links.uplinks()) =>
+                {
+                    tracing::debug!("{:02x?} announces {}, too", claim.mac, claim.ip);
+                    rival.notify_one();
+                }
+                Some((_, Heard::Claimed(_))) | None => {}
             },
         }
     }
@@ -75,7 +90,7 @@ fn answer(
     mine: &BTreeSet<IpAddr>,
     links: &links::Changes,
     link_index: u32,
-    question: &Question,
+    question: &wire::Question,
 ) {
     let Some(link) = links.uplink(link_index) else {
         return;
@@ -83,6 +98,11 @@ fn answer(
     if mine.contains(&question.target()) {
         ears.send(link_index, &wire::answer(link.mac, question));
     }
+}
+
+/// A frame of this machine's own may come back on another of its links.
+fn is_rival(claim: &Announcement, mine: &BTreeSet<IpAddr>, uplinks: &[Link]) -> bool {
+    mine.contains(&claim.ip) && uplinks.iter().all(|link| link.mac != claim.mac)
 }
 
 fn announce(ears: &Ears, mine: &BTreeSet<IpAddr>, uplinks: &[Link]) {

@@ -12,13 +12,18 @@ mod link;
 mod observe;
 mod sync;
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
+use futures_util::future::join_all;
 use kube::Client;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, announce, events, nftables::Nftables};
+use crate::{Error, announce, events, nftables::Nftables, peer};
 
 /// What a front is told when it starts; all else it learns from the API.
 #[derive(Clone, Debug)]
@@ -38,6 +43,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     let (owned, addresses) = watch::channel(BTreeSet::new());
     let (elected, leads) = watch::channel(false);
     let (announced, mine) = watch::channel(BTreeSet::new());
+    let rival = Arc::new(Notify::new());
     let front = sync::Front::new(Nftables::open()?);
     let channels = sync::Channels {
         surroundings,
@@ -48,13 +54,14 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     tokio::try_join!(
         sync::run(client.clone(), front, channels, shutdown.clone()),
         health::run(checks, found, shutdown.clone()),
-        async { Ok(announce::run(mine, shutdown.clone()).await?) },
+        async { Ok(announce::run(mine, rival.clone(), shutdown.clone()).await?) },
         async {
             tokio::join!(
                 lease::run(
                     client.clone(),
                     config.name.clone(),
                     elected,
+                    rival.clone(),
                     shutdown.clone()
                 ),
                 events::run(client, config.name.clone(), happenings, shutdown.clone()),
@@ -66,7 +73,15 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     Ok(())
 }
 
-/// Has the announcer say what this front owns, for as long as it leads.
+/// Asks health checks once, all at the same time, and gives those that answered well.
+pub async fn passing(checks: BTreeSet<SocketAddr>) -> BTreeSet<SocketAddr> {
+    let answers = join_all(checks.iter().map(|check| peer::ask(*check))).await;
+    let answered = checks.iter().zip(answers);
+    let well = answered.filter(|(_, answer)| *answer == peer::Answer::Well);
+    well.map(|(check, _)| *check).collect()
+}
+
+/// Has the announcer say what this front owns, for as long as it leads; each word of its lead has it said again.
 async fn hand_on(
     mut addresses: watch::Receiver<BTreeSet<IpAddr>>,
     mut leads: watch::Receiver<bool>,
@@ -80,11 +95,7 @@ async fn hand_on(
         } else {
             BTreeSet::new()
         };
-        announced.send_if_modified(|mine| {
-            let differs = *mine != wanted;
-            *mine = wanted;
-            differs
-        });
+        announced.send_replace(wanted);
         tokio::select! {
             () = shutdown.cancelled() => return,
             changed = addresses.changed() => if changed.is_err() { return },

@@ -114,7 +114,11 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     let (present, fronts) = watch::channel(false);
     tokio::try_join!(
         sync::run(client.clone(), proxy, reports, questions, shutdown.clone()),
-        async { Ok(announce::run(mine, shutdown.clone()).await?) },
+        async {
+            // Nodes settle by rank who announces; only a front's right to it can run out unheard.
+            let nobody_asks = Arc::default();
+            Ok(announce::run(mine, nobody_asks, shutdown.clone()).await?)
+        },
         async {
             tokio::join!(
                 health::run(

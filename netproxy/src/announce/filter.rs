@@ -21,10 +21,15 @@ pub(super) fn arp(addresses: &[Ipv4Addr]) -> Vec<sock_filter> {
     program
 }
 
-/// Neighbour solicitations (ICMPv6 type at byte 54) for addresses that end like these (bytes 74 to 77).
-pub(super) fn solicitation(addresses: &[Ipv6Addr]) -> Vec<sock_filter> {
+/// Neighbour solicitations and advertisements (ICMPv6 type at byte 54) of addresses that end like these (bytes 74 to 77).
+pub(super) fn ndp(addresses: &[Ipv6Addr]) -> Vec<sock_filter> {
     let mut program = must_equal(LOAD_BYTE, 20, 58);
-    program.extend(must_equal(LOAD_BYTE, 54, 135));
+    program.extend([
+        statement(LOAD_BYTE, 54),
+        jump_if_equal(135, 2),
+        jump_if_equal(136, 1),
+        statement(RETURN, 0),
+    ]);
     program.extend(any_of(
         74,
         addresses.iter().map(|ip| u128::from(*ip) as u32),
@@ -119,19 +124,21 @@ mod tests {
     }
 
     #[test]
-    fn only_solicitations_for_our_addresses_pass() {
+    fn only_solicitations_and_advertisements_of_our_addresses_pass() {
         let ours: Ipv6Addr = "2001:db8::7".parse().expect("an address");
         let check = |next_header: u8, kind: u8, last: u8, passes: bool| {
             let mut frame = vec![0; 86];
             (frame[20], frame[54], frame[77]) = (next_header, kind, last);
             assert_eq!(
-                run(&solicitation(&[ours]), &frame) > 0,
+                run(&ndp(&[ours]), &frame) > 0,
                 passes,
                 "{next_header} {kind} {last}"
             );
         };
         check(58, 135, 7, true);
-        check(58, 136, 7, false);
+        check(58, 136, 7, true);
+        check(58, 134, 7, false);
+        check(58, 136, 8, false);
         check(17, 135, 7, false);
         check(58, 135, 8, false);
     }

@@ -10,9 +10,9 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 /// The fronts' Lease.
-pub(crate) const LEASE_NAME: &str = "knarr-front";
+pub const LEASE_NAME: &str = "knarr-front";
 /// Where it is.
-pub(crate) const LEASE_NAMESPACE: &str = "kube-system";
+pub const LEASE_NAMESPACE: &str = "kube-system";
 /// Longer than fronts take to stand in for each other.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 

@@ -14,7 +14,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::{
     filter,
     links::Link,
-    wire::{self, Question},
+    wire::{self, Heard},
 };
 
 /// Why load-balancer IPs cannot be announced.
@@ -53,11 +53,11 @@ impl Ears {
         };
         Ok(Ears {
             arp: open(libc::ETH_P_ARP, filter::arp(&[]))?,
-            ndp: open(libc::ETH_P_IPV6, filter::solicitation(&[]))?,
+            ndp: open(libc::ETH_P_IPV6, filter::ndp(&[]))?,
         })
     }
 
-    /// Lets questions for these addresses through, and has links pass their multicast on.
+    /// Lets what neighbours say of these addresses through, and has links pass their multicast on.
     pub(super) fn listen_for(
         &self,
         addresses: &BTreeSet<IpAddr>,
@@ -84,17 +84,29 @@ impl Ears {
             })
             .collect();
         set_filter(self.arp.get_ref(), &filter::arp(&v4))?;
-        set_filter(self.ndp.get_ref(), &filter::solicitation(&v6))?;
+        set_filter(self.ndp.get_ref(), &filter::ndp(&v6))?;
         for link in links {
             for ip in &v6 {
-                join_solicited_node(self.ndp.get_ref(), link.index, *ip);
+                let [.., a, b, c] = ip.octets();
+                join(
+                    self.ndp.get_ref(),
+                    link.index,
+                    [0x33, 0x33, 0xff, a, b, c, 0, 0],
+                );
+            }
+            if !v6.is_empty() {
+                join(
+                    self.ndp.get_ref(),
+                    link.index,
+                    [0x33, 0x33, 0, 0, 0, 1, 0, 0],
+                );
             }
         }
         Ok(())
     }
 
-    /// The next question and the link it came from; `None` for a frame that is none after all.
-    pub(super) async fn next(&self) -> Option<(u32, Question)> {
+    /// What is heard next and the link it came from; `None` for a frame that is neither question nor claim after all.
+    pub(super) async fn next(&self) -> Option<(u32, Heard)> {
         tokio::select! {
             received = receive(&self.arp) => received,
             received = receive(&self.ndp) => received,
@@ -124,7 +136,7 @@ impl Ears {
     }
 }
 
-async fn receive(socket: &AsyncFd<OwnedFd>) -> Option<(u32, Question)> {
+async fn receive(socket: &AsyncFd<OwnedFd>) -> Option<(u32, Heard)> {
     let mut frame = [0u8; FRAME_BYTES_MAX];
     let received = socket
         .async_io(Interest::READABLE, |fd| receive_frame(fd, &mut frame))
@@ -215,14 +227,13 @@ fn set_filter(fd: &OwnedFd, program: &[sock_filter]) -> Result<(), Error> {
     set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &option).map_err(Error::Filter)
 }
 
-/// Has the link's own filter pass `33:33:ff:…`, without promiscuous mode.
-fn join_solicited_node(fd: &OwnedFd, link_index: u32, ip: Ipv6Addr) {
-    let [.., a, b, c] = ip.octets();
+/// Has the link's own filter pass a group's frames, without promiscuous mode.
+fn join(fd: &OwnedFd, link_index: u32, group: [u8; 8]) {
     let request = libc::packet_mreq {
         mr_ifindex: c_int::try_from(link_index).unwrap_or(0),
         mr_type: libc::PACKET_MR_MULTICAST as u16,
         mr_alen: 6,
-        mr_address: [0x33, 0x33, 0xff, a, b, c, 0, 0],
+        mr_address: group,
     };
     if let Err(error) = set_option(fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request) {
         tracing::debug!("link {link_index} takes no multicast membership: {error}");

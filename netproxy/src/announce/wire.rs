@@ -37,11 +37,18 @@ pub(super) enum Question {
     },
 }
 
-/// We have an address.
+/// Somebody has an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Announcement {
     pub mac: Mac,
     pub ip: IpAddr,
+}
+
+/// What a neighbour says about an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    Asked(Question),
+    Claimed(Announcement),
 }
 
 impl Question {
@@ -53,18 +60,18 @@ impl Question {
     }
 }
 
-/// Reads a frame; `None` for everything but a well-formed question.
-pub(super) fn read(frame: &[u8]) -> Option<Question> {
+/// Reads a frame; `None` for everything but a well-formed question or announcement.
+pub(super) fn read(frame: &[u8]) -> Option<Heard> {
     let sender_mac: Mac = frame.get(6..12)?.try_into().ok()?;
     let body = frame.get(14..)?;
     match number(frame, 12)? {
         ETHERTYPE_ARP => read_arp(body),
-        ETHERTYPE_IPV6 => read_solicitation(sender_mac, body),
+        ETHERTYPE_IPV6 => read_ndp(sender_mac, body),
         _ => None,
     }
 }
 
-fn read_arp(body: &[u8]) -> Option<Question> {
+fn read_arp(body: &[u8]) -> Option<Heard> {
     // Ethernet (1), IPv4 (0x0800), address lengths 6 and 4.
     if body.get(..6)? != [0, 1, 8, 0, 6, 4] || number(body, 6)? != ARP_REQUEST {
         return None;
@@ -72,25 +79,43 @@ fn read_arp(body: &[u8]) -> Option<Question> {
     let ip = |at: usize| -> Option<Ipv4Addr> {
         Some(<[u8; 4]>::try_from(body.get(at..at + 4)?).ok()?.into())
     };
-    Some(Question::Arp {
-        sender_mac: body.get(8..14)?.try_into().ok()?,
-        sender: ip(14)?,
-        target: ip(24)?,
+    let sender_mac = body.get(8..14)?.try_into().ok()?;
+    let (sender, target) = (ip(14)?, ip(24)?);
+    // Who asks for what it has itself asks nobody.
+    Some(if sender == target {
+        Heard::Claimed(Announcement {
+            mac: sender_mac,
+            ip: target.into(),
+        })
+    } else {
+        Heard::Asked(Question::Arp {
+            sender_mac,
+            sender,
+            target,
+        })
     })
 }
 
-fn read_solicitation(sender_mac: Mac, body: &[u8]) -> Option<Question> {
+fn read_ndp(sender_mac: Mac, body: &[u8]) -> Option<Heard> {
     let ip = |at: usize| -> Option<Ipv6Addr> {
         Some(<[u8; 16]>::try_from(body.get(at..at + 16)?).ok()?.into())
     };
-    let right = *body.get(6)? == ICMPV6
-        && *body.get(7)? == HOP_LIMIT
-        && body.get(40..42)? == [NEIGHBOR_SOLICITATION, 0];
-    right.then_some(Question::Ndp {
-        sender_mac,
-        sender: ip(8)?,
-        target: ip(48)?,
-    })
+    if *body.get(6)? != ICMPV6 || *body.get(7)? != HOP_LIMIT {
+        return None;
+    }
+    let (sender, target) = (ip(8)?, ip(48)?);
+    match *body.get(40..42)? {
+        [NEIGHBOR_SOLICITATION, 0] => Some(Heard::Asked(Question::Ndp {
+            sender_mac,
+            sender,
+            target,
+        })),
+        [NEIGHBOR_ADVERTISEMENT, 0] => Some(Heard::Claimed(Announcement {
+            mac: sender_mac,
+            ip: target.into(),
+        })),
+        _ => None,
+    }
 }
 
 /// The frame that answers a question.
@@ -195,15 +220,12 @@ mod tests {
     fn an_arp_request_is_answered_to_its_sender() {
         let (asker, target) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 200));
         let request = arp(ARP_REQUEST, BROADCAST, OTHER, asker, [0; 6], target);
-        let question = read(&request).expect("a question");
-        assert_eq!(
-            question,
-            Question::Arp {
-                sender_mac: OTHER,
-                sender: asker,
-                target
-            }
-        );
+        let question = Question::Arp {
+            sender_mac: OTHER,
+            sender: asker,
+            target,
+        };
+        assert_eq!(read(&request), Some(Heard::Asked(question)));
         let reply = answer(MAC, &question);
         assert_eq!(reply.len(), 42);
         assert_eq!((&reply[..6], &reply[6..12]), (&OTHER[..], &MAC[..]));
@@ -212,6 +234,19 @@ mod tests {
             (&[0, 2][..], &target.octets()[..])
         );
         assert_eq!(read(&reply), None);
+    }
+
+    #[test]
+    fn an_announcement_is_a_claim_and_no_question() {
+        for ip in ["192.0.2.200", "2001:db8::200"] {
+            let ip = ip.parse().expect("an address");
+            let announcement = Announcement { mac: OTHER, ip };
+            let frame = unsolicited(&announcement);
+            assert_eq!(read(&frame), Some(Heard::Claimed(announcement)));
+            for length in 0..frame.len() - 16 {
+                assert_eq!(read(&frame[..length]), None, "{length} bytes of {ip}");
+            }
+        }
     }
 
     #[test]
@@ -228,14 +263,8 @@ mod tests {
 
     #[test]
     fn frames_that_are_no_questions_are_ignored() {
-        let request = arp(
-            ARP_REQUEST,
-            BROADCAST,
-            OTHER,
-            Ipv4Addr::LOCALHOST,
-            [0; 6],
-            Ipv4Addr::LOCALHOST,
-        );
+        let (asker, target) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 200));
+        let request = arp(ARP_REQUEST, BROADCAST, OTHER, asker, [0; 6], target);
         for length in 0..request.len() {
             assert_eq!(read(&request[..length]), None, "{length} bytes");
         }

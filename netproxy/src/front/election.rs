@@ -7,6 +7,9 @@ pub(super) const TICK: Duration = Duration::from_millis(300);
 /// A Lease that has not changed for so long is nobody's; clocks of two machines are never compared.
 pub(super) const EXPIRY: Duration = Duration::from_millis(900);
 
+/// Between two defences, so that two machines that are sure of themselves do not fill the link (RFC 5227 section 2.4).
+const DEFENCE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The Lease as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Held {
@@ -25,6 +28,63 @@ pub(super) enum Step {
     Take,
     /// It is another's.
     Wait,
+}
+
+/// What to do about another machine that announces the same addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rivalry {
+    /// It has not heard who leads: announce again.
+    Defend,
+    /// It was told a moment ago.
+    Bear,
+    /// It may have the Lease by now: leave the addresses to it.
+    Yield,
+}
+
+/// How long a leader's Lease is good for, as far as the leader knows.
+#[derive(Clone, Debug)]
+pub(super) struct Tenure {
+    /// When the last renewal that was granted was asked for: nobody else counts from an earlier time.
+    renewed_at: Instant,
+    defended_at: Option<Instant>,
+    yielded: bool,
+}
+
+impl Tenure {
+    pub(super) fn since(asked_at: Instant) -> Self {
+        Self {
+            renewed_at: asked_at,
+            defended_at: None,
+            yielded: false,
+        }
+    }
+
+    /// A renewal was granted.
+    pub(super) fn renew(&mut self, asked_at: Instant) {
+        self.renewed_at = asked_at;
+        self.yielded = false;
+    }
+
+    /// Another machine announces the same addresses.
+    pub(super) fn contested(&mut self, now: Instant) -> Rivalry {
+        let since = |then: Instant| now.saturating_duration_since(then);
+        if since(self.renewed_at) >= EXPIRY {
+            self.yielded = true;
+            return Rivalry::Yield;
+        }
+        if self
+            .defended_at
+            .is_some_and(|then| since(then) < DEFENCE_INTERVAL)
+        {
+            return Rivalry::Bear;
+        }
+        self.defended_at = Some(now);
+        Rivalry::Defend
+    }
+
+    pub(super) fn has_yielded(&self) -> bool {
+        self.yielded
+    }
 }
 
 /// What one front remembers of the Lease.
@@ -111,6 +171,34 @@ mod tests {
     fn a_lease_given_up_is_taken_at_once() {
         check(&[(0, Some(("", "1")))], &[Step::Take]);
         check(&[(0, Some(("me", "1")))], &[Step::Keep]);
+    }
+
+    /// A Lease granted at 0; then renewals and rivals, each with its time in milliseconds.
+    fn contested(renewals: &[u64], rivals: &[(u64, Rivalry)]) -> Tenure {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut tenure = Tenure::since(start);
+        for (now, expected) in rivals {
+            let before = renewals.iter().filter(|renewal| *renewal <= now);
+            before.for_each(|renewal| tenure.renew(at(*renewal)));
+            assert_eq!(tenure.contested(at(*now)), *expected, "at {now}");
+        }
+        tenure
+    }
+
+    #[test]
+    fn only_a_leader_whose_lease_has_run_out_yields() {
+        use Rivalry::{Bear, Defend, Yield};
+        let defends = contested(&[300, 600, 900], &[(1200, Defend), (1300, Bear)]);
+        assert!(!defends.has_yielded());
+        let mut yields = contested(&[300], &[(1199, Defend), (1200, Yield)]);
+        assert!(yields.has_yielded());
+        yields.renew(Instant::now());
+        assert!(!yields.has_yielded(), "nobody else had the Lease");
+        contested(
+            &[9900, 10_500],
+            &[(500, Defend), (10_499, Bear), (10_500, Defend)],
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The Lease that one front at a time holds: taken, renewed, given up. Leases live in the API server's memory.
 
-use std::{future::Future, time::Instant};
+use std::{future::Future, sync::Arc, time::Instant};
 
 use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
 use knarr_client::Api;
@@ -10,19 +10,20 @@ use kube::{
 };
 use serde_json::json;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::election::{EXPIRY, Election, Held, Step, TICK};
+use super::election::{EXPIRY, Election, Held, Rivalry, Step, TICK, Tenure};
 use crate::announce::{LEASE_NAME, LEASE_NAMESPACE};
 
-/// Takes part in the election until shutdown, and says whether this front leads.
+/// Takes part in the election until shutdown, and says whether this front leads; again when a rival has to hear it.
 pub(super) async fn run(
     client: Client,
     name: String,
     elected: watch::Sender<bool>,
+    rival: Arc<Notify>,
     shutdown: CancellationToken,
 ) {
     // Two machines of one name must not both think that the Lease is theirs.
@@ -32,15 +33,18 @@ pub(super) async fn run(
         election: Election::new(identity.clone()),
         identity,
         held: None,
+        tenure: Tenure::since(Instant::now()),
     };
     let mut ticks = interval(TICK);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
-            _ = ticks.tick() => {}
+            _ = ticks.tick() => candidate.tick().await,
+            () = rival.notified() => if candidate.contested() == Rivalry::Defend {
+                elected.send_modify(|_| {});
+            },
         }
-        candidate.tick().await;
-        let leads = candidate.held.is_some();
+        let leads = candidate.leads();
         elected.send_if_modified(|led| {
             let differs = *led != leads;
             if differs && leads {
@@ -61,19 +65,40 @@ struct Candidate {
     election: Election,
     /// The Lease as this front last wrote it, while it leads.
     held: Option<Lease>,
+    tenure: Tenure,
 }
 
 impl Candidate {
+    /// Who cannot reach the API keeps what it has until somebody else announces it: the API may be gone for all.
+    fn leads(&self) -> bool {
+        self.held.is_some() && !self.tenure.has_yielded()
+    }
+
+    /// Another machine announces what this front does.
+    fn contested(&mut self) -> Rivalry {
+        let rivalry = self.tenure.contested(Instant::now());
+        match rivalry {
+            Rivalry::Defend => tracing::info!(
+                "another machine announces load-balancer IPs: this front says again that it has them"
+            ),
+            Rivalry::Yield => tracing::info!(
+                "another machine announces load-balancer IPs, and this front could not renew its Lease: it yields"
+            ),
+            Rivalry::Bear => {}
+        }
+        rivalry
+    }
+
     /// Renews what is held, else looks whether there is something to take.
-    ///
-    /// Who cannot reach the API keeps what it has: then nobody else can take it either.
     async fn tick(&mut self) {
+        let asked_at = Instant::now();
         if let Some(held) = self.held.clone() {
             match soon(self.write(Some(&held))).await {
-                Some(Ok(renewed)) => self.held = Some(renewed),
-                Some(Err(kube::Error::Api(status))) if status.code == 404 => {
-                    self.held = soon(self.write(None)).await.and_then(Result::ok);
+                Some(Ok(renewed)) => {
+                    self.held = Some(renewed);
+                    self.tenure.renew(asked_at);
                 }
+                Some(Err(kube::Error::Api(status))) if status.code == 404 => self.take(None).await,
                 Some(Err(kube::Error::Api(status))) if status.code == 409 => self.held = None,
                 Some(Err(error)) => tracing::debug!("the Lease is not renewed: {error}"),
                 None => tracing::debug!("the Lease is not renewed in time"),
@@ -86,10 +111,13 @@ impl Candidate {
         let held = found.as_ref().map(read);
         match self.election.step(held.as_ref(), Instant::now()) {
             Step::Wait => {}
-            Step::Keep | Step::Take => {
-                self.held = soon(self.write(found.as_ref())).await.and_then(Result::ok);
-            }
+            Step::Keep | Step::Take => self.take(found.as_ref()).await,
         }
+    }
+
+    async fn take(&mut self, found: Option<&Lease>) {
+        self.tenure = Tenure::since(Instant::now());
+        self.held = soon(self.write(found)).await.and_then(Result::ok);
     }
 
     /// Writes this front into the Lease, unless somebody else wrote meanwhile.
