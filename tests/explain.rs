@@ -179,3 +179,67 @@ fn a_rule_edited_by_hand_on_a_node_without_proxy_is_found() {
     world.start_agent(1);
     explained(&world.nodes[1], &question, None);
 }
+
+#[test]
+fn the_front_and_its_nodes_are_part_of_the_story() {
+    let mut world = World::running(2);
+    world.add_front();
+    run_pod(&world, "web", &world.nodes[0]);
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
+        "spec": {
+            "type": "LoadBalancer", "loadBalancerIP": "10.77.0.210", "selector": { "app": "web" },
+            "ports": [{ "port": 80, "targetPort": 8080 }],
+        },
+    });
+    world.post("/api/v1/namespaces/default/services", &service);
+    let balancer = "http://10.77.0.210";
+    explained(&world.nodes[0], &["outside", balancer], None);
+    let told = world.nodes[0].knarr(&["explain", "svc/web"]);
+    assert!(told.contains("announced 10.77.0.210 by node-"), "{told}");
+    world.start_front(0);
+    let kubeconfig = world.kubeconfig_for_others();
+    let journey = ["outside", balancer, "--kubeconfig", &kubeconfig];
+    let told = |machine: &Machine, words: &str| {
+        wait::until(words, SETTLE_TIME_MAX, || {
+            let output = machine.try_knarr(&[&["explain"], &journey[..]].concat());
+            let told = String::from_utf8_lossy(&output.stdout).into_owned();
+            if told.contains(words) {
+                Ok(())
+            } else {
+                Err(told)
+            }
+        });
+    };
+    told(
+        &world.nodes[0],
+        "front-1 announces it; as planned: this machine is not front-1",
+    );
+    told(
+        &world.fronts[0],
+        "front-1 announces it; as read from its kernel",
+    );
+    told(&world.fronts[0], "then to   10.77.0.");
+    explained(&world.fronts[0], &journey, None);
+    world.kubectl(&["cordon", "node-2"]);
+    told(&world.nodes[0], "node-2 is leaving: cordoned");
+    let label = "node.kubernetes.io/exclude-from-external-load-balancers=";
+    world.kubectl(&["label", "node", "node-1", "node-2", label]);
+    let stranded =
+        Some("front front-1 has no node to send 10.77.0.210:80/tcp to: node-1 is labelled");
+    explained(&world.nodes[0], &["svc/web"], stranded);
+    explained(&world.fronts[0], &journey, stranded);
+    world.fronts[0].stop(Signal::SIGKILL);
+    let told = |words: &str| {
+        wait::until(words, SETTLE_TIME_MAX, || {
+            let output = world.nodes[0].try_knarr(&["explain", "svc/web"]);
+            let told = String::from_utf8_lossy(&output.stdout).into_owned();
+            if told.contains(words) {
+                Ok(())
+            } else {
+                Err(told)
+            }
+        });
+    };
+    told("not by front front-1: it does not renew its Lease");
+}

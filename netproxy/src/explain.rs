@@ -2,6 +2,7 @@
 //!
 //! Judges facts that others gathered. Asks nobody and changes nothing.
 
+mod announcer;
 mod cause;
 mod kernel;
 mod packets;
@@ -11,7 +12,12 @@ mod road;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, fmt, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use k8s_openapi::api::{
     core::v1::{Pod, Service},
@@ -23,6 +29,7 @@ use knarr_netproxy_plan::{
 use serde::Serialize;
 
 pub use self::{
+    announcer::{Front, Renewal},
     kernel::{Kernel, Observation},
     question::{Client, Destination, Host, Question, Unreadable},
     road::{Journey, Meaning, Surroundings},
@@ -47,6 +54,10 @@ pub struct Facts {
     pub kernel: Kernel,
     /// Backends that refuse connections.
     pub refusing: BTreeSet<SocketAddr>,
+    /// Nodes that may announce load-balancer IPs.
+    pub ready_nodes: BTreeSet<String>,
+    /// The front, where one has ever held the Lease.
+    pub front: Option<Front>,
 }
 
 /// Why packets do or do not arrive.
@@ -90,12 +101,17 @@ impl Facts {
         ServiceKey::new(name(&metadata.namespace), name(&metadata.name))
     }
 
+    /// The Service alone.
+    #[must_use]
+    pub fn own_service(&self) -> BTreeMap<ServiceKey, (Arc<Service>, Vec<Arc<EndpointSlice>>)> {
+        [(self.key(), (self.service.clone(), self.slices.clone()))].into()
+    }
+
     /// The Service alone, as one node sees it.
     fn snapshot(&self, settings: &Settings) -> Snapshot {
-        let own = (self.service.clone(), self.slices.clone());
         Snapshot {
             settings: settings.clone(),
-            services: [(self.key(), own)].into(),
+            services: self.own_service(),
         }
     }
 
@@ -132,6 +148,7 @@ pub fn explain(facts: &Facts) -> Explanation {
     let pods = Pods::of(service, &facts.pods);
     let packets = packets::all(&plan, facts);
     let cause = cause::find(facts, &plan, &pods, &packets);
+    let cause = cause.or_else(|| announcer::cause(&plan, facts));
     let mut steps = vec![
         step("service", addresses(service)),
         step("selector", vec![pods::selector_text(service)]),
@@ -144,6 +161,10 @@ pub fn explain(facts: &Facts) -> Explanation {
         step("kernel", packets::kernel_lines(&plan, facts)),
         step("packets", packets.iter().map(ToString::to_string).collect()),
     ];
+    let announced = announcer::lines(&plan, facts);
+    if !announced.is_empty() {
+        steps.push(step("announced", announced));
+    }
     steps.extend(observed_steps(&plan, facts));
     let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     if !warnings.is_empty() {

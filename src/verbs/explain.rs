@@ -1,5 +1,6 @@
 //! `knarr explain svc/NAME`: why a Service does or does not route; `knarr explain FROM TO`: what a packet meets.
 
+mod front;
 mod gather;
 
 use std::process::ExitCode;
@@ -20,7 +21,7 @@ const EXAMPLES: &str = "Examples:
   knarr explain pod/shop-1 http://10.0.128.7              what a packet of a pod meets on its way
   knarr explain pod/shop-1 http://kubia                   the same, with the name looked up as the pod would
   knarr explain node/n1 10.0.128.10:53/udp                from a process of a node's own
-  knarr explain outside http://192.0.2.5:30007            from another machine
+  knarr explain outside http://192.0.2.5:30007            from another machine; to a load-balancer IP, through the front
   knarr explain outside/203.0.113.9 https://192.0.2.200   from one in particular";
 
 #[derive(clap::Args, Debug)]

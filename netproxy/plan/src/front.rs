@@ -3,6 +3,7 @@
 //!
 //! Plans in the same terms as a node, with the node ports of healthy nodes as backends. Asks no node itself.
 
+mod lots;
 mod node;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,10 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 
-pub use self::node::{FrontNode, Standing};
+pub use self::{
+    lots::{Lot, front_lots},
+    node::{EXCLUDED_LABEL, FrontNode, Standing},
+};
 use crate::{
     endpoint::{Endpoint, State, join},
     frontend::{
@@ -158,23 +162,35 @@ pub fn plan_front(snapshot: &FrontSnapshot) -> FrontPlan {
             (*ip, Announced { service, nodes })
         };
         plan.packets.load_balancer_ips.extend(ips.iter().map(owned));
-        let joined = join(&Settings::default(), slices.iter().map(AsRef::as_ref));
-        for (port_key, port) in service_ports(&facts.key, service) {
-            for family in Family::BOTH {
-                let endpoints = joined.get(&(family, port_key.name.clone(), port_key.protocol));
-                let service_port = ServicePortOf {
-                    snapshot,
-                    facts: &facts,
-                    family,
-                    endpoints: endpoints.map_or(&[][..], Vec::as_slice),
-                    key: port_key.clone(),
-                };
-                let ips = ips.iter().copied().filter(|ip| Family::of(ip) == family);
-                service_port.plan(port, ips, &mut plan);
-            }
-        }
+        each_service_port(snapshot, &facts, service, slices, |service_port, port| {
+            service_port.plan(port, &mut plan);
+        });
     }
     plan
+}
+
+/// Every port of a Service, in each family.
+fn each_service_port(
+    snapshot: &FrontSnapshot,
+    facts: &Facts,
+    service: &Service,
+    slices: &[Arc<EndpointSlice>],
+    mut visit: impl FnMut(&ServicePortOf<'_>, &ServicePort),
+) {
+    let joined = join(&Settings::default(), slices.iter().map(AsRef::as_ref));
+    for (key, port) in service_ports(&facts.key, service) {
+        for family in Family::BOTH {
+            let endpoints = joined.get(&(family, key.name.clone(), key.protocol));
+            let service_port = ServicePortOf {
+                snapshot,
+                facts,
+                family,
+                endpoints: endpoints.map_or(&[][..], Vec::as_slice),
+                key: key.clone(),
+            };
+            visit(&service_port, port);
+        }
+    }
 }
 
 /// What a Service says; its warnings are the nodes' to give.
@@ -193,20 +209,31 @@ struct ServicePortOf<'a> {
 }
 
 impl ServicePortOf<'_> {
-    fn plan(&self, port: &ServicePort, ips: impl Iterator<Item = IpAddr>, plan: &mut FrontPlan) {
+    /// The frontends that the front owns of it.
+    fn keys(&self, port: &ServicePort) -> Vec<FrontendKey> {
         let Ok(number) = u16::try_from(port.port) else {
+            return Vec::new();
+        };
+        let ips = self.facts.owned_ips().iter();
+        let ips = ips.filter(|ip| Family::of(ip) == self.family);
+        let key = |ip: &IpAddr| FrontendKey {
+            address: Address::Ip(*ip),
+            protocol: self.key.protocol,
+            port: number,
+        };
+        ips.map(key).collect()
+    }
+
+    fn plan(&self, port: &ServicePort, plan: &mut FrontPlan) {
+        let keys = self.keys(port);
+        let Some(first) = keys.first() else {
             return;
         };
-        let mut ips = ips.peekable();
-        if ips.peek().is_none() {
-            return;
-        }
-        let node_port = port.node_port.and_then(|port| u16::try_from(port).ok());
-        let node_port = node_port.filter(|port| *port != 0);
+        let node_port = node_port_of(port);
         if node_port.is_none() {
             plan.notices.insert(FrontNotice::NoNodePort {
                 service: self.facts.key.clone(),
-                port: number,
+                port: first.port,
             });
         }
         let frontend = self.frontend(node_port, plan);
@@ -219,12 +246,7 @@ impl ServicePortOf<'_> {
                 .affinities
                 .insert(key, affinity(&frontend, timeout_seconds));
         }
-        for ip in ips {
-            let key = FrontendKey {
-                address: Address::Ip(ip),
-                protocol: self.key.protocol,
-                port: number,
-            };
+        for key in keys {
             plan.packets
                 .frontends
                 .entry(key)
@@ -302,13 +324,9 @@ impl ServicePortOf<'_> {
         if !answered(State::Ready) && !answered(State::ServingTerminating) {
             return Vec::new();
         }
-        let is_healthy = |name: &str, ip| match (self.facts.external, self.facts.health_check_port)
-        {
-            (Policy::Cluster, _) => self.passes(ip, PROXY_HEALTH_PORT),
-            (Policy::Local, Some(port)) => self.passes(ip, port),
-            (Policy::Local, None) => {
-                held_in(State::Ready, name) && self.passes(ip, PROXY_HEALTH_PORT)
-            }
+        let is_healthy = |name: &str, ip| {
+            self.passes(ip, self.check_port())
+                && (self.is_vouched_for() || held_in(State::Ready, name))
         };
         // A health check fails as soon as the last ready pod leaves, and pods that leave still answer.
         let is_leaving = |name: &str, ip| {
@@ -333,6 +351,19 @@ impl ServicePortOf<'_> {
         tiers.find(|tier| !tier.is_empty()).unwrap_or_default()
     }
 
+    /// The health port that says whether a node may have connections.
+    fn check_port(&self) -> u16 {
+        match self.facts.external {
+            Policy::Cluster => PROXY_HEALTH_PORT,
+            Policy::Local => self.facts.health_check_port.unwrap_or(PROXY_HEALTH_PORT),
+        }
+    }
+
+    /// Whether that port knows of pods, too, as far as they matter.
+    fn is_vouched_for(&self) -> bool {
+        self.facts.external == Policy::Cluster || self.facts.health_check_port.is_some()
+    }
+
     /// Whether what this node sends to clients elsewhere passes the front, which undoes what it did to their packets.
     fn returns_through_front(&self, ip: IpAddr) -> bool {
         let is_near = self
@@ -342,6 +373,11 @@ impl ServicePortOf<'_> {
             .any(|network| network.contains(&ip));
         is_near && self.snapshot.returning.contains(&ip)
     }
+}
+
+fn node_port_of(port: &ServicePort) -> Option<u16> {
+    let node_port = port.node_port.and_then(|port| u16::try_from(port).ok());
+    node_port.filter(|port| *port != 0)
 }
 
 fn affinity(frontend: &Frontend, timeout_seconds: u32) -> Affinity {

@@ -24,8 +24,8 @@ pub use changes::{Change, Changes, diff};
 pub use check::{Flaw, check};
 pub use endpoint::{Endpoint, Joined, NOT_PROXIED_LABELS, Place, State, join};
 pub use front::{
-    FrontNode, FrontNotice, FrontPlan, FrontSnapshot, PROXY_HEALTH_PORT, Standing, front_checks,
-    plan_front,
+    EXCLUDED_LABEL, FrontNode, FrontNotice, FrontPlan, FrontSnapshot, Lot, PROXY_HEALTH_PORT,
+    Standing, front_checks, front_lots, plan_front,
 };
 pub use frontend::{
     Affinity, AffinityKey, Announced, Answer, Frontend, FrontendKind, Hairpin, HealthCheck,

@@ -50,6 +50,13 @@ impl Kernel {
         }
     }
 
+    pub(super) fn why_unread(&self) -> Option<&str> {
+        match self {
+            Self::Read(_) => None,
+            Self::Unread(why) => Some(why),
+        }
+    }
+
     pub(super) fn observation(&self) -> Option<&Observation> {
         match self {
             Self::Read(observation) => Some(observation),

@@ -3,6 +3,7 @@
 //! Judges what others gathered. Asks nobody and changes nothing.
 
 mod departure;
+mod front;
 mod names;
 mod obstacle;
 mod place;
@@ -22,7 +23,7 @@ use k8s_openapi::api::{
 use knarr_netproxy_plan::{Family, Plan, Protocol, ServiceKey, Settings, Snapshot, plan};
 
 use super::{
-    Cause, Explanation, Facts, Kernel, Observation, Step,
+    Cause, Explanation, Facts, Front, Kernel, Observation, Step,
     kernel::shortened,
     packets::{self, Met, machine, meet},
     pods, step,
@@ -61,6 +62,8 @@ pub struct Surroundings {
     pub here: String,
     /// What this machine's kernel has.
     pub kernel: Kernel,
+    /// The front, where one has ever held the Lease.
+    pub front: Option<Front>,
 }
 
 /// A packet's way, as far as it goes.
@@ -103,6 +106,16 @@ impl Surroundings {
         self.pods.iter().find(of)
     }
 
+    /// What a node's proxy is told, and what it makes of it.
+    fn seen_from(&self, node: &str) -> (Settings, Plan) {
+        let settings = self.nodes.get(node).cloned().unwrap_or_default();
+        let snapshot = Snapshot {
+            settings: settings.clone(),
+            services: self.services.clone(),
+        };
+        (settings, plan(&snapshot).0)
+    }
+
     /// The kernel that a node's packets meet, if it is this machine's.
     fn kernel_of(&self, node: &str) -> Option<&Observation> {
         self.kernel.observation().filter(|_| node == self.here)
@@ -119,24 +132,33 @@ impl Journey {
         }
         let (source, ip) = departure.towards(&addresses)?;
         let to = SocketAddr::new(ip, question.to.port);
-        let node = departure
+        let mut node = departure
             .node
             .clone()
             .unwrap_or_else(|| place::entrance(ip, around));
-        let settings = around.nodes.get(&node).cloned().unwrap_or_default();
-        let snapshot = Snapshot {
-            settings: settings.clone(),
-            services: around.services.clone(),
-        };
-        let (plan, _) = plan(&snapshot);
-        let place = Place::of(&plan, to, question.to.protocol);
+        let (mut settings, mut plan) = around.seen_from(&node);
+        let mut place = Place::of(&plan, to, question.to.protocol);
         self.steps.push(step("to", vec![place.text(&plan, around)]));
-        let packet = Packet {
+        let mut packet = Packet {
             source: SocketAddr::new(source, CLIENT_PORT),
             destination: to,
             protocol: question.to.protocol.number(),
             origin: departure.origin,
         };
+        let arrival = front::Arrival {
+            around,
+            departure: &departure,
+            packet,
+            protocol: question.to.protocol,
+        };
+        if let Some(exit) = front::pass(&arrival, &mut self.steps)? {
+            packet.destination = exit.to;
+            node = exit.node;
+            (settings, plan) = around.seen_from(&node);
+            place = Place::of(&plan, exit.to, question.to.protocol);
+            self.steps
+                .push(step("then to", vec![place.text(&plan, around)]));
+        }
         let walk = Walk {
             around,
             departure: &departure,
@@ -281,6 +303,8 @@ impl Walk<'_> {
             others: Vec::new(),
             kernel: Kernel::Unread("it is not asked again".to_owned()),
             refusing: BTreeSet::new(),
+            ready_nodes: self.around.ready_nodes.clone(),
+            front: None,
         })
     }
 }

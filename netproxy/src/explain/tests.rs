@@ -1,9 +1,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use knarr_netproxy_plan::{Family, Settings, Snapshot, plan};
+use knarr_netproxy_plan::{Family, FrontNode, Settings, Snapshot, Standing, plan};
 use serde_json::{Value, json};
 
-use super::{Explanation, Facts, Kernel, Observation, explain};
+use super::{Explanation, Facts, Front, Kernel, Observation, Renewal, explain};
 use crate::nftables::{Ruleset, wire::Observed};
 
 /// A Service and its surroundings that route; each test breaks one thing.
@@ -12,6 +12,7 @@ struct World {
     pods: Vec<Value>,
     slices: Vec<Value>,
     refusing: Vec<&'static str>,
+    front: Option<Front>,
 }
 
 impl World {
@@ -30,10 +31,41 @@ impl World {
             ],
             slices: vec![slice("10.42.0.5", "node-1", true)],
             refusing: Vec::new(),
+            front: None,
         }
     }
 
-    fn facts(&self, kernel: impl FnOnce(&Snapshot) -> Kernel) -> Facts {
+    fn balanced(mut self) -> Self {
+        self.service["spec"]["type"] = "LoadBalancer".into();
+        self.port()["nodePort"] = 30_080.into();
+        let ingress = json!([{ "ip": "192.168.7.200" }]);
+        self.service["status"] = json!({ "loadBalancer": { "ingress": ingress } });
+        self
+    }
+
+    fn with_front(mut self, renewal: Renewal, passing: &[&str]) -> Self {
+        let node = |last| FrontNode {
+            addresses: vec![[192, 168, 7, last].into()],
+            standing: Standing::Staying,
+        };
+        let passing = passing
+            .iter()
+            .map(|check| check.parse().expect("an address"));
+        self.front = Some(Front {
+            name: "front-1".to_owned(),
+            renewal,
+            nodes: [
+                ("node-1".to_owned(), node(1)),
+                ("node-2".to_owned(), node(2)),
+            ]
+            .into(),
+            passing: passing.collect(),
+            kernel: Kernel::Unread("this machine is not front-1".to_owned()),
+        });
+        self
+    }
+
+    fn facts(self, kernel: impl FnOnce(&Snapshot) -> Kernel) -> Facts {
         let read = |value: &Value| serde_json::from_value(value.clone());
         let settings = Settings {
             node_name: "node-1".to_owned(),
@@ -70,10 +102,12 @@ impl World {
                 .iter()
                 .map(|text| text.parse().expect("an address"))
                 .collect(),
+            ready_nodes: ["node-1".to_owned(), "node-2".to_owned()].into(),
+            front: self.front,
         }
     }
 
-    fn explained(&self) -> Explanation {
+    fn explained(self) -> Explanation {
         explain(&self.facts(in_step))
     }
 
@@ -248,5 +282,50 @@ fn a_service_without_selector_and_slices_is_the_cause() {
         },
         "cause     the Service has no selector, and nobody wrote an EndpointSlice for it\n\
          hint      set spec.selector, or create a slice with the label kubernetes.io/service-name\n",
+    );
+}
+
+/// What is said of who announces, and the cause.
+fn check_announced(world: World, expected: &str) {
+    let explanation = world.balanced().explained();
+    let text = explanation.to_string();
+    let (_, after) = text.split_once("announced ").expect("somebody announces");
+    let (announced, _) = after.split_once("verdict").expect("a verdict");
+    let cause = explanation
+        .cause
+        .map_or_else(String::new, |cause| cause.sentence);
+    assert_eq!(format!("{announced}{cause}"), expected, "{text}");
+}
+
+#[test]
+fn who_announces_a_load_balancer_ip_is_told() {
+    let well = ["192.168.7.1:10256", "192.168.7.2:10256"];
+    check_announced(
+        World::routing(),
+        "192.168.7.200 by node-2; should it be lost, by node-1\n",
+    );
+    check_announced(
+        World::routing().with_front(Renewal::Renewed, &well),
+        "192.168.7.200 by front front-1\n          \
+         192.168.7.200:80/tcp: node-1 gets connections at 192.168.7.1:30080\n          \
+         192.168.7.200:80/tcp: node-2 gets connections at 192.168.7.2:30080\n",
+    );
+    check_announced(
+        World::routing().with_front(Renewal::Renewed, &well[..1]),
+        "192.168.7.200 by front front-1\n          \
+         192.168.7.200:80/tcp: node-1 gets connections at 192.168.7.1:30080\n          \
+         192.168.7.200:80/tcp: node-2 does not say at 192.168.7.2:10256 that it is well\n",
+    );
+    check_announced(
+        World::routing().with_front(Renewal::Lapsed, &well),
+        "192.168.7.200 by node-2; should it be lost, by node-1\n          \
+         not by front front-1: it does not renew its Lease\n",
+    );
+    check_announced(
+        World::routing().with_front(Renewal::Renewed, &[]),
+        "192.168.7.200 by front front-1\n          \
+         192.168.7.200:80/tcp: node-1 does not say at 192.168.7.1:10256 that it is well\n          \
+         192.168.7.200:80/tcp: node-2 does not say at 192.168.7.2:10256 that it is well\n\
+         front front-1 has no node to send 192.168.7.200:80/tcp to: node-1 does not say at 192.168.7.1:10256 that it is well",
     );
 }

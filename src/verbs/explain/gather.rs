@@ -15,11 +15,14 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use knarr_client::Api;
-use knarr_netproxy::explain::{Destination, Facts, Host, Kernel, Meaning, Question, Surroundings};
+use knarr_netproxy::explain::{
+    Client as Asker, Destination, Facts, Host, Kernel, Meaning, Question, Surroundings,
+};
 use knarr_netproxy_plan::{ServiceKey, Settings as Place};
 use kube::{Client, api::ListParams};
 use tokio::net::TcpStream;
 
+use super::front;
 use crate::settings::Settings;
 
 /// A refusal comes at once; who stays silent this long is not asked again.
@@ -107,7 +110,8 @@ pub(super) async fn facts(
     let own = ListParams::default().labels(&format!("{SERVICE_NAME_LABEL}={name}"));
     let slices = slices.list(&own).await?;
     let pods = pods.list(&ListParams::default()).await?;
-    let mut places = Cluster::read(client).await?.places(settings);
+    let cluster = Cluster::read(client).await?;
+    let mut places = cluster.places(settings);
     let place = places.remove(node_name);
     let is_node = place.is_some();
     let refusing = refusing(endpoints(&slices)).await;
@@ -122,7 +126,10 @@ pub(super) async fn facts(
         others: places.into_values().collect(),
         kernel: not_a_node(node_name),
         refusing,
+        ready_nodes: cluster.ready_nodes(),
+        front: None,
     };
+    facts.front = front::find(client, &cluster.nodes, &facts.own_service()).await?;
     if is_node {
         facts.kernel = observe(facts.places()).await?;
     }
@@ -145,10 +152,17 @@ pub(super) async fn surroundings(
     let names = namespaces.into_iter();
     let nodes = cluster.places(settings);
     let is_node = nodes.contains_key(node_name);
+    let services = with_slices(services, slices);
+    let front = match question.from {
+        // Pods and nodes reach a Service without any front.
+        Asker::Pod { .. } | Asker::Node(_) => None,
+        Asker::Outside(_) => front::find(client, &cluster.nodes, &services).await?,
+    };
     let mut surroundings = Surroundings {
         nodes,
         ready_nodes: cluster.ready_nodes(),
-        services: with_slices(services, slices),
+        services,
+        front,
         pods,
         namespaces: names.filter_map(|one| one.metadata.name).collect(),
         domain: cluster.domain,
@@ -166,9 +180,11 @@ pub(super) async fn surroundings(
         }
         (Host::Name(_), Meaning::Nobody(_) | Meaning::Missing(_)) => Vec::new(),
     };
-    if is_node {
-        let places = ips.iter().map(|ip| SocketAddr::new(*ip, *port)).collect();
-        surroundings.kernel = observe(places).await?;
+    let places = ips.iter().map(|ip| SocketAddr::new(*ip, *port)).collect();
+    match &mut surroundings.front {
+        _ if is_node => surroundings.kernel = observe(places).await?,
+        Some(front) if front.name == *node_name => front.kernel = observe(places).await?,
+        Some(_) | None => {}
     }
     Ok(surroundings)
 }

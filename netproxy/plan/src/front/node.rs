@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Node;
 use crate::key::Family;
 
 /// Keeps a node out of every load balancer.
-const EXCLUDED_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+pub const EXCLUDED_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
 /// A node as a front sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]

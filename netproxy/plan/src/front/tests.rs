@@ -282,3 +282,42 @@ fn nodes_leave_when_cordoned_unready_or_deleted() {
         Standing::Excluded
     );
 }
+
+fn check_lots(case: Case, expected: &[&str]) {
+    let lots = front_lots(&case.snapshot());
+    let lots = lots.values().flatten();
+    let seen: Vec<String> = lots.map(|(node, lot)| format!("{node} {lot}")).collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn every_node_has_a_reason_for_its_lot() {
+    let first = "node-1 gets connections at 10.0.0.1:30080";
+    let second = "node-2 gets connections at 10.0.0.2:30080";
+    check_lots(Case::new(), &[first, second]);
+    let failing = Case::new().failing("10.0.0.2:10256");
+    let unwell = "node-2 does not say at 10.0.0.2:10256 that it is well";
+    check_lots(failing, &[first, unwell]);
+    let failing = Case::new().local().failing("10.0.0.2:31000");
+    let unwell = "node-2 does not say at 10.0.0.2:31000 that it is well";
+    check_lots(failing, &[first, unwell]);
+    let leaving = "node-2 is leaving: cordoned, not ready or being deleted";
+    let cordoned = Case::new().standing("node-2", Standing::Leaving);
+    check_lots(cordoned, &[first, leaving]);
+    let excluded = "node-2 is labelled node.kubernetes.io/exclude-from-external-load-balancers";
+    let labelled = Case::new().standing("node-2", Standing::Excluded);
+    check_lots(labelled, &[first, excluded]);
+    let nobody = " has nobody to send it to: no endpoint answers";
+    let nobody = ["node-1", "node-2"].map(|node| format!("{node}{nobody}"));
+    check_lots(
+        Case::new().endpoints(json!([])),
+        &nobody.each_ref().map(String::as_str),
+    );
+    let mut portless = Case::new();
+    portless.spec["ports"][0]["nodePort"] = Value::Null;
+    let none = [
+        "node-1 has no node port of it",
+        "node-2 has no node port of it",
+    ];
+    check_lots(portless, &none);
+}

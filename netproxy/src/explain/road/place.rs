@@ -167,7 +167,8 @@ pub(super) fn entrance(ip: IpAddr, around: &Surroundings) -> String {
     let announced = services.find(|(_, (service, _))| has(service));
     let ready = around.ready_nodes.iter().map(String::as_str);
     let elected = announced.and_then(|(key, (service, slices))| {
-        let here = around.nodes.get(&around.here)?;
+        let here = around.nodes.get(&around.here);
+        let here = here.or_else(|| around.nodes.values().next())?;
         let own = (service.clone(), slices.clone());
         let snapshot = knarr_netproxy_plan::Snapshot {
             settings: here.clone(),

@@ -1,9 +1,12 @@
-use knarr_netproxy_plan::NodePortAddresses;
+use knarr_netproxy_plan::{FrontNode, NodePortAddresses, PROXY_HEALTH_PORT, Standing};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    explain::question::{Client, Destination},
+    explain::{
+        announcer::Renewal,
+        question::{Client, Destination},
+    },
     nftables::wire::{Deed, ForeignChain, Keeper, Observed, Point, Policy},
 };
 
@@ -16,6 +19,14 @@ struct World {
     refusing: Vec<&'static str>,
     /// Whether the kernel has what is planned.
     kernel: KernelHas,
+    front: Option<(Renewal, NodeIs)>,
+}
+
+/// The node, as its health port says.
+#[derive(Clone, Copy, PartialEq)]
+enum NodeIs {
+    Well,
+    Ill,
 }
 
 #[derive(PartialEq)]
@@ -55,7 +66,28 @@ impl World {
             foreign: Vec::new(),
             refusing: Vec::new(),
             kernel: KernelHas::ThePlan,
+            front: None,
         }
+    }
+
+    fn front(&self) -> Option<Front> {
+        let (renewal, node) = self.front?;
+        let ip: IpAddr = "192.168.7.1".parse().expect("an address");
+        let own = FrontNode {
+            addresses: vec![ip],
+            standing: Standing::Staying,
+        };
+        let check = SocketAddr::new(ip, PROXY_HEALTH_PORT);
+        Some(Front {
+            name: Front::name_of("front-1_18c2f0").to_owned(),
+            renewal,
+            nodes: [("node-1".to_owned(), own)].into(),
+            passing: Some(check)
+                .filter(|_| node == NodeIs::Well)
+                .into_iter()
+                .collect(),
+            kernel: Kernel::Unread("this machine is not front-1".to_owned()),
+        })
     }
 
     fn around(&self) -> Surroundings {
@@ -97,6 +129,7 @@ impl World {
             elsewhere: Vec::new(),
             here: "node-1".to_owned(),
             kernel: Kernel::Read(Box::new(observation)),
+            front: self.front(),
         }
     }
 
@@ -302,4 +335,67 @@ fn an_endpoint_that_refuses_is_the_cause() {
     let expected = "packets arrive, and 10.42.0.5:8080 refuses the connection: nothing listens there; \
                     set targetPort to the port that the process in the pod listens on, on all its addresses";
     check(&world, "pod/shop-1", "http://web", expected);
+}
+
+#[test]
+fn a_packet_is_followed_through_the_front_to_the_node_and_the_pod() {
+    let mut world = World::routing();
+    world.front = Some((Renewal::Renewed, NodeIs::Well));
+    let told = world.told("outside/203.0.113.9", "http://192.168.7.200");
+    let expected = "\
+from      outside (203.0.113.9)
+to        192.168.7.200:80/tcp is load-balancer IP of default/web
+front     front-1 announces it; as planned: this machine is not front-1
+          192.168.7.200:80/tcp: node-1 gets connections at 192.168.7.1:30080
+          192.168.7.200:80/tcp is answered by 192.168.7.1:30080
+then to   192.168.7.1:30080/tcp is node port of default/web
+";
+    let text = told.to_string();
+    assert!(text.starts_with(expected), "{text}");
+    assert!(told.routes, "{text}");
+    for (from, to) in [
+        ("pod/shop-1", "http://192.168.7.200"),
+        ("outside", "http://192.168.7.1:30080"),
+    ] {
+        let text = world.told(from, to).to_string();
+        assert!(!text.contains("front-1"), "{text}");
+    }
+}
+
+#[test]
+fn what_stops_packets_at_the_front_is_the_cause() {
+    let mut world = World::routing();
+    world.front = Some((Renewal::Renewed, NodeIs::Ill));
+    check(
+        &world,
+        "outside",
+        "http://192.168.7.200",
+        "front front-1 has no node to send 192.168.7.200:80/tcp to: node-1 does not say at 192.168.7.1:10256 that it is well; \
+         see with `knarr status` whether the netproxy runs there, and whether this port can be reached from the front",
+    );
+    world.front = Some((Renewal::Lapsed, NodeIs::Ill));
+    check(&world, "outside", "http://192.168.7.200", "arrives");
+    world.front = Some((Renewal::Renewed, NodeIs::Well));
+    check(
+        &world,
+        "outside",
+        "http://192.168.7.200:81",
+        "default/web has no port 81/tcp; its ports there are 80/tcp",
+    );
+    world.service["spec"]["loadBalancerSourceRanges"] = json!(["203.0.113.0/24"]);
+    check(
+        &world,
+        "outside/198.51.100.9",
+        "http://192.168.7.200",
+        "192.168.7.200:80/tcp is dropped from outside (198.51.100.9): loadBalancerSourceRanges does not hold 198.51.100.9; \
+         add the client's range to spec.loadBalancerSourceRanges",
+    );
+    world.slice["endpoints"] = json!([]);
+    world.service["spec"]["selector"] = json!({ "app": "wev" });
+    check(
+        &world,
+        "outside/203.0.113.9",
+        "http://192.168.7.200",
+        "no pod has the labels app=wev; compare the labels of web-1: app is web, not wev",
+    );
 }
