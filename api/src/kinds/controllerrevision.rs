@@ -23,7 +23,7 @@ pub static CONTROLLER_REVISION: Kind = Kind {
     columns: &[
         Column::NAME,
         Column::string("Controller", "The object whose template this was."),
-        Column::integer(
+        Column::string(
             "Revision",
             "revision: counts the versions of that template.",
         ),

@@ -16,6 +16,9 @@ pub(super) fn parse(body: &[u8]) -> Result<Parsed, Status> {
     let (patch, mut problems) = decode::untyped(body).map_err(|text| decoding(&text))?;
     let operations = operations(&patch)?;
     for (index, operation) in operations.iter().enumerate() {
+        if operation.is_null() {
+            continue;
+        }
         let Value::Object(fields) = operation else {
             return Err(decoding(&format!(
                 "json: cannot unmarshal {} into Go value of type handlers.jsonPatchOp",
@@ -85,19 +88,22 @@ fn apply(target: &mut Value, operation: &Value, copied_bytes: &mut usize) -> Res
             .unwrap_or_default()
     };
     // The object itself cannot be replaced or tested.
-    if !KNOWN.contains(&text("op")) || text("path").is_empty() {
+    let leads_on = |key: &str| text(key).contains('/');
+    let has_source = !["copy", "move"].contains(&text("op")) || leads_on("from");
+    if !KNOWN.contains(&text("op")) || !leads_on("path") || !has_source {
         return Err(does_not_apply());
     }
     let value = operation.get("value").unwrap_or(&Value::Null);
     let mut operation = operation.clone();
+    let from = counted(target, text("from"), Spare::None);
     match text("op") {
         "test" if value.is_null() && is_missing_key(target, text("path")) => return Ok(()),
         // A key that is not there counts as null.
         "replace" if is_missing_key(target, text("path")) => operation["op"] = "add".into(),
         "copy" => {
-            let source = match target.pointer(text("from")) {
+            let source = match target.pointer(&from) {
                 Some(source) => source.clone(),
-                None if is_missing_key(target, text("from")) => Value::Null,
+                None if is_missing_key(target, &from) => Value::Null,
                 None => return Err(does_not_apply()),
             };
             *copied_bytes += source.to_string().len();
@@ -106,14 +112,69 @@ fn apply(target: &mut Value, operation: &Value, copied_bytes: &mut usize) -> Res
             }
             operation = json!({"op": "add", "path": text("path"), "value": source});
         }
+        "move" => {
+            let source = target.pointer(&from).cloned();
+            let source = source.ok_or_else(does_not_apply)?;
+            apply(target, &json!({"op": "remove", "path": from}), copied_bytes)?;
+            operation = json!({"op": "add", "path": text("path"), "value": source});
+        }
         _ => {}
     }
+    let spare = match operation["op"].as_str() {
+        Some("add") => Spare::One,
+        _ => Spare::None,
+    };
+    operation["path"] = counted(target, text("path"), spare).into();
     if let Value::Object(fields) = &mut operation {
         fields.entry("value").or_insert(Value::Null);
     }
     let operation: PatchOperation =
         serde_json::from_value(operation).map_err(|_| does_not_apply())?;
     json_patch::patch(target, &[operation]).map_err(|_| does_not_apply())
+}
+
+/// Room behind the last element, where an element can be added.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spare {
+    None,
+    One,
+}
+
+/// A path with its indices as plain numbers: Go's library reads `01`, and counts `-1` from the end.
+fn counted(target: &Value, path: &str, spare: Spare) -> String {
+    let mut written = String::new();
+    let mut inside = Some(target);
+    let mut tokens = path.split('/').skip(1).peekable();
+    while let Some(token) = tokens.next() {
+        let is_last = tokens.peek().is_none();
+        let key = token.replace("~1", "/").replace("~0", "~");
+        let index = inside.and_then(Value::as_array).and_then(|list| {
+            let room = usize::from(is_last && spare == Spare::One);
+            index(&key, list.len() + room)
+        });
+        written.push('/');
+        match index {
+            Some(index) => {
+                written.push_str(&index.to_string());
+                inside = inside.and_then(|list| list.get(index));
+            }
+            None => {
+                written.push_str(token);
+                inside = inside.and_then(|object| object.get(&key));
+            }
+        }
+    }
+    written
+}
+
+/// Where in a list of `length` an index points; `None` for what is none.
+fn index(text: &str, length: usize) -> Option<usize> {
+    let index: i64 = text.parse().ok()?;
+    if index >= 0 {
+        return usize::try_from(index).ok();
+    }
+    let back = usize::try_from(index.unsigned_abs()).ok()?;
+    length.checked_sub(back)
 }
 
 /// Whether the path names a key that an existing object does not have.

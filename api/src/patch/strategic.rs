@@ -23,6 +23,9 @@ type Fields = Map<String, Value>;
 /// 400, 422 or 500 when the patch or one of its directives is malformed.
 pub fn strategic(kind: &Kind, target: &mut Value, patch: &Value) -> Result<(), Status> {
     expect_mapping(patch).map_err(Status::bad_request)?;
+    if patch.is_null() {
+        return Ok(());
+    }
     let (Value::Object(original), Value::Object(patch)) = (std::mem::take(target), patch) else {
         return Err(Status::bad_request("invalid JSON document"));
     };

@@ -66,6 +66,32 @@ fn a_missing_key_counts_as_null_for_replace_and_copy() {
 }
 
 #[test]
+fn indices_count_from_the_end_too() {
+    let check = |operation: Value, expected: Option<Value>| {
+        let mut object = json!({"a": ["x", {"y": 1}, "z"]});
+        let outcome = json_patch(&mut object, &json!([operation]));
+        let found = outcome.ok().map(|()| object["a"].clone());
+        assert_eq!(found, expected, "{operation}");
+    };
+    let remove = |path: &str| json!({"op": "remove", "path": path});
+    check(remove("/a/-1"), Some(json!(["x", {"y": 1}])));
+    check(remove("/a/00"), Some(json!([{"y": 1}, "z"])));
+    check(remove("/a/-4"), None);
+    check(remove("a"), None);
+    let add = |path: &str| json!({"op": "add", "path": path, "value": 2});
+    check(add("/a/-1"), Some(json!(["x", {"y": 1}, "z", 2])));
+    check(add("/a/-4"), Some(json!([2, "x", {"y": 1}, "z"])));
+    check(add("/a/-2/y"), Some(json!(["x", {"y": 2}, "z"])));
+    check(add("/a/4"), None);
+    check(
+        json!({"op": "move", "from": "/a/-1", "path": "/a/-2"}),
+        Some(json!(["x", "z", {"y": 1}])),
+    );
+    check(json!({"op": "copy", "from": "", "path": "/a/0"}), None);
+    check(json!({"op": "move", "from": "/a/9", "path": "/b"}), None);
+}
+
+#[test]
 fn json_patches_are_bounded() {
     let many = vec![json!({"op": "add", "path": "/a", "value": 1}); 10_001];
     let error = json_patch(&mut json!({}), &Value::Array(many)).unwrap_err();

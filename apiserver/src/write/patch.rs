@@ -99,6 +99,9 @@ impl Patch {
         match self.format {
             Format::Json => patches::json_patch(target, &self.document),
             Format::Strategic => patches::strategic(kind, target, &self.document),
+            Format::Merge if self.document.is_null() => {
+                Err(Status::bad_request("Invalid JSON Patch"))
+            }
             Format::Merge | Format::Apply => {
                 patches::merge(target, &self.document);
                 Ok(())
