@@ -20,12 +20,11 @@ const FLOW: [Field; 4] = [
 const NODE_PORT: [Field; 2] = [Field::Protocol, Field::Port];
 
 /// The skeleton's chains, in the order in which they are read.
-pub const CHAINS: [&str; 10] = [
+pub const CHAINS: [&str; 9] = [
     "nat-prerouting",
     "nat-output",
     "nat-postrouting",
     "services",
-    "node-ports",
     "source-ranges",
     "untranslated",
     "restricted-reject-chain",
@@ -44,7 +43,6 @@ pub fn chain(name: &str, family: Family) -> Option<Chain> {
         ],
         "nat-postrouting" => vec![vec![Statement::jump("masquerading")]],
         "services" => services(),
-        "node-ports" => vec![vec![Statement::obey(&NODE_PORT, "node-ports")]],
         "source-ranges" => source_ranges(),
         "untranslated" => untranslated(),
         "restricted-reject-chain" => vec![
@@ -83,7 +81,7 @@ fn hook(name: &str) -> Option<Hook> {
 /// Finds the frontend of a new connection; what only some frontends ask for stands in the chains that they lead to.
 fn services() -> Vec<Vec<Statement>> {
     let mut to_node = own_address();
-    to_node.push(Statement::goto("node-ports"));
+    to_node.push(Statement::obey(&NODE_PORT, "node-ports"));
     vec![vec![Statement::obey(&FRONTEND, "frontends")], to_node]
 }
 
