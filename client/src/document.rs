@@ -10,7 +10,9 @@ use kube::{
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// The whole object, and beside it what a watch needs to know of it.
+use crate::lean;
+
+/// The object without its managed fields, and beside it what a watch needs to know of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Document {
     pub(crate) metadata: ObjectMeta,
@@ -19,7 +21,7 @@ pub(crate) struct Document {
 
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let object = Value::deserialize(deserializer)?;
+        let object = lean(deserializer)?;
         let text = |key: &str| object["metadata"][key].as_str().map(str::to_owned);
         let metadata = ObjectMeta {
             name: text("name"),

@@ -7,6 +7,7 @@ mod api;
 mod certificates;
 mod document;
 mod identity;
+mod lean;
 mod watch;
 
 use kube::{Client, Error};
@@ -14,8 +15,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use self::{
-    api::Api, certificates::AnyCertificate, identity::Error as IdentityError, identity::Identity,
-    watch::watch,
+    api::Api,
+    certificates::AnyCertificate,
+    identity::Error as IdentityError,
+    identity::Identity,
+    lean::lean,
+    watch::{watch, watch_values},
 };
 
 /// Sends a request and reads the object in the answer.

@@ -7,6 +7,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::document::Document;
 
@@ -19,12 +20,39 @@ pub fn watch<K>(
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Send + 'static,
 {
-    let resource = ApiResource::erase::<K>(&());
-    documents(client, &resource, namespace, config).filter_map(|event| future::ready(typed(event)))
+    documents::<K>(client, namespace, config).filter_map(|event| future::ready(typed(event)))
+}
+
+/// As [`watch`], for those who read little of each object.
+pub fn watch_values<K>(
+    client: Client,
+    namespace: Option<&str>,
+    config: watcher::Config,
+) -> impl Stream<Item = watcher::Event<Value>> + Send + Unpin + use<K>
+where
+    K: Resource<DynamicType = ()>,
+{
+    documents::<K>(client, namespace, config).map(|event| match event {
+        watcher::Event::Init => watcher::Event::Init,
+        watcher::Event::InitDone => watcher::Event::InitDone,
+        watcher::Event::InitApply(document) => watcher::Event::InitApply(document.object),
+        watcher::Event::Apply(document) => watcher::Event::Apply(document.object),
+        watcher::Event::Delete(document) => watcher::Event::Delete(document.object),
+    })
+}
+
+fn documents<K: Resource<DynamicType = ()>>(
+    client: Client,
+    namespace: Option<&str>,
+    config: watcher::Config,
+) -> BoxStream<'static, watcher::Event<Document>> {
+    followed(client, &ApiResource::erase::<K>(&()), namespace, config)
 }
 
 /// One stream type for all kinds: what drives it is large.
-fn documents(
+///
+/// What there is comes as events too, each read as it arrives: a list would be held whole, once as text and once parsed.
+fn followed(
     client: Client,
     resource: &ApiResource,
     namespace: Option<&str>,
@@ -35,7 +63,7 @@ fn documents(
         Some(namespace) => Api::namespaced_with(client, namespace, resource),
         None => Api::all_with(client, resource),
     };
-    let heard = watcher(api, config)
+    let heard = watcher(api, config.streaming_lists())
         .default_backoff()
         .filter_map(move |event| {
             let event = event

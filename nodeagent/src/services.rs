@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Service;
 use kube::Client;
 use kube::runtime::watcher;
+use serde_json::Value;
 
 /// One Service as an environment shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +58,8 @@ impl Services {
 
     /// Follows the API until it is dropped.
     pub(crate) async fn follow(&self, client: Client) {
-        let mut events = knarr_client::watch::<Service>(client, None, watcher::Config::default());
+        let all = watcher::Config::default();
+        let mut events = knarr_client::watch_values::<Service>(client, None, all);
         let mut listed = BTreeMap::new();
         while let Some(event) = events.next().await {
             match event {
@@ -81,27 +83,29 @@ impl Services {
     }
 }
 
-fn key_of(service: &Service) -> Option<Key> {
-    Some((
-        service.metadata.namespace.clone()?,
-        service.metadata.name.clone()?,
-    ))
+fn key_of(service: &Value) -> Option<Key> {
+    let metadata = &service["metadata"];
+    Some((text(&metadata["namespace"])?, text(&metadata["name"])?))
 }
 
-fn entry(service: &Service) -> Option<(Key, ServiceAddress)> {
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+fn entry(service: &Value) -> Option<(Key, ServiceAddress)> {
     let key = key_of(service)?;
-    let spec = service.spec.as_ref()?;
-    let cluster_ip = spec
-        .cluster_ip
-        .clone()
-        .filter(|ip| !ip.is_empty() && ip != "None")?;
-    let second_ip = spec.cluster_ips.iter().flatten().nth(1).cloned();
-    let port = |port: &k8s_openapi::api::core::v1::ServicePort| Port {
-        name: port.name.clone().unwrap_or_default(),
-        port: port.port,
-        protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+    let spec = &service["spec"];
+    let cluster_ip = text(&spec["clusterIP"]).filter(|ip| !ip.is_empty() && ip != "None")?;
+    let second_ip = text(&spec["clusterIPs"][1]);
+    let port = |port: &Value| {
+        Some(Port {
+            name: text(&port["name"]).unwrap_or_default(),
+            port: i32::try_from(port["port"].as_i64()?).ok()?,
+            protocol: text(&port["protocol"]).unwrap_or_else(|| "TCP".to_owned()),
+        })
     };
-    let mut ports: Vec<Port> = spec.ports.iter().flatten().map(port).collect();
+    let ports = spec["ports"].as_array().into_iter().flatten();
+    let mut ports: Vec<Port> = ports.filter_map(port).collect();
     ports.shrink_to_fit();
     let name = key.1.clone();
     Some((

@@ -1,22 +1,19 @@
 //! Stored bytes as typed objects: those read lately are kept, and no more than so many bytes of them.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
-use serde::Deserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, Visitor};
-use serde_json::{Map, Value};
+use serde::de::DeserializeOwned;
 
 use crate::storage::Stored;
 
 /// Bytes of documents whose objects are kept; an object takes two or three times as much.
 const BYTES_MAX: usize = 1 << 20;
 
-/// The object that a document holds, without its managed fields: no plan reads them, and they are half of a small object.
+/// The object that a document holds, without its managed fields.
 pub(super) fn decode<K: DeserializeOwned>(document: &[u8]) -> Result<K, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(document);
-    serde_json::from_value(Part::Object.deserialize(&mut reader)?)
+    serde_json::from_value(knarr_client::lean(&mut reader)?)
 }
 
 /// The objects read lately, each beside what it was read from.
@@ -62,45 +59,6 @@ impl<K> Decoded<K> {
     }
 }
 
-/// What is being read of a document.
-#[derive(Clone, Copy)]
-enum Part {
-    Object,
-    Metadata,
-}
-
-impl<'de> DeserializeSeed<'de> for Part {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Part {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some(key) = fields.next_key::<String>()? {
-            let value = match (self, key.as_str()) {
-                (Part::Object, "metadata") => fields.next_value_seed(Part::Metadata)?,
-                (Part::Metadata, "managedFields") => {
-                    fields.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-                (Part::Object | Part::Metadata, _) => fields.next_value()?,
-            };
-            object.insert(key, value);
-        }
-        Ok(Value::Object(object))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::ConfigMap;
@@ -109,20 +67,6 @@ mod tests {
 
     use super::*;
     use crate::storage::{Key, Revision};
-
-    #[test]
-    fn managed_fields_are_left_out_and_nothing_else() {
-        let document = json!({
-            "metadata": {"name": "a", "labels": {"managedFields": "kept"}, "managedFields": [{"manager": "m"}]},
-            "data": {"managedFields": "kept"},
-        });
-        let decoded: Value = decode(document.to_string().as_bytes()).expect("an object");
-        let expected = json!({
-            "metadata": {"name": "a", "labels": {"managedFields": "kept"}},
-            "data": {"managedFields": "kept"},
-        });
-        assert_eq!(decoded, expected);
-    }
 
     #[test]
     fn what_is_read_again_and_again_outlives_what_was_read_once() {
