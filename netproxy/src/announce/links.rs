@@ -5,7 +5,9 @@ use std::io;
 use futures_util::{StreamExt, TryStreamExt};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 use rtnetlink::{
-    Handle, MulticastGroup, packet_core::NetlinkMessage, packet_route::RouteNetlinkMessage,
+    Handle, MulticastGroup,
+    packet_core::{NetlinkMessage, NetlinkPayload},
+    packet_route::RouteNetlinkMessage,
 };
 use tokio::task::JoinHandle;
 
@@ -29,7 +31,7 @@ pub(super) struct Changes {
     notifications: Notifications,
     connection: JoinHandle<()>,
     uplinks: Vec<Link>,
-    /// Set by a notification and cleared by a whole listing, so that a cancelled wait loses nothing.
+    /// Set by a notification about such a link and cleared by a whole listing, so that a cancelled wait loses nothing.
     stale: bool,
 }
 
@@ -74,10 +76,10 @@ impl Changes {
                     Err(error) => tracing::warn!("cannot list links: {error}"),
                 }
             }
-            if self.notifications.next().await.is_none() {
-                return std::future::pending().await;
+            match self.notifications.next().await {
+                Some(message) => self.stale |= may_concern_uplinks(&message),
+                None => return std::future::pending().await,
             }
-            self.stale = true;
         }
     }
 }
@@ -95,6 +97,18 @@ async fn list(handle: &Handle) -> io::Result<Vec<Link>> {
         links.extend(uplink_of(&message));
     }
     Ok(links)
+}
+
+/// Whether an uplink may differ now; pods' links come and go all the time, and a listing shows every link there is.
+fn may_concern_uplinks(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
+    let NetlinkPayload::InnerMessage(
+        RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link),
+    ) = &message.payload
+    else {
+        return true;
+    };
+    let is_own = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::IfName(name) if name.starts_with(OWN_LINK_PREFIX));
+    !link.attributes.iter().any(is_own)
 }
 
 fn uplink_of(message: &LinkMessage) -> Option<Link> {
