@@ -265,7 +265,8 @@ async fn delete_from_api(client: kube::Client, identity: Identity) {
     loop {
         match api.delete(&identity.name, &parameters).await {
             Ok(_) => return,
-            Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => return,
+            // A node has no business with a pod that is gone, not even to hear so.
+            Err(kube::Error::Api(error)) if matches!(error.code, 403 | 404 | 409) => return,
             Err(error) => {
                 tracing::warn!(pod = identity.name, %error, "deleting a pod from the API")
             }

@@ -116,8 +116,13 @@ impl Worker {
                 }
             }
             Message::Forgotten => {
-                self.host.release_addresses(&self.identity.uid);
-                sandbox::forget(&self.host.paths, &self.identity.uid);
+                let (host, uid) = (self.host.clone(), self.identity.uid.clone());
+                // A disk that is busy lets nobody delete, and other pods wait for this thread.
+                let forgotten = move || {
+                    sandbox::forget(&host.paths, &uid);
+                    host.release_addresses(&uid);
+                };
+                let _ = tokio::task::spawn_blocking(forgotten).await;
                 self.has_ended = true;
             }
         }
