@@ -16,7 +16,6 @@ use tokio::task::{AbortHandle, JoinHandle};
 use super::plan::{self, Memory, Phase, SandboxState, Snapshot};
 use super::report::Report;
 use super::sandbox::Record;
-use super::sources::{self, Sources};
 use super::status::{self, Surroundings};
 use super::{Identity, link, probe};
 use crate::events::Severity;
@@ -73,8 +72,8 @@ pub(crate) struct Probed {
     pub(crate) complaint: Option<String>,
 }
 
-/// What the first container needs of the API, fetched while the sandbox is made.
-type EarlySources = JoinHandle<Result<Sources, sources::Error>>;
+/// A container that is prepared while the sandbox is made.
+type Early = JoinHandle<Result<protocol::Container, Refused>>;
 
 /// The way to tell a pod's worker something.
 pub(crate) type Mailbox = mpsc::UnboundedSender<Message>;
@@ -91,7 +90,8 @@ struct Worker {
     memory: BTreeMap<String, Memory>,
     init: Option<link::Writer>,
     probes: BTreeMap<(String, probe::Kind), AbortHandle>,
-    early_sources: Option<EarlySources>,
+    /// By container and attempt.
+    early: BTreeMap<(String, u32), Early>,
     report: Report,
     mailbox: Mailbox,
     /// A sandbox that could not be made is tried again at this time.
@@ -155,7 +155,7 @@ impl Worker {
             memory,
             init: None,
             probes: BTreeMap::new(),
-            early_sources: None,
+            early: BTreeMap::new(),
             report,
             mailbox,
             sandbox_retry_at_ns: 0,

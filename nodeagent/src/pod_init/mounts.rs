@@ -106,8 +106,18 @@ fn mirror(stage: &Path, directory: &Path) -> anyhow::Result<()> {
     if directory == Path::new("/") {
         return take_root(stage);
     }
-    bind(stage, directory)?;
-    umount2(stage, MntFlags::MNT_DETACH)?;
+    take_place(stage, directory)
+}
+
+/// Puts what is mounted at `stage` over `directory`, and leaves `stage` free.
+fn take_place(stage: &Path, directory: &Path) -> anyhow::Result<()> {
+    let flags = MsFlags::MS_MOVE;
+    let moved = mount(Some(stage), directory, None::<&str>, flags, None::<&str>);
+    if moved.is_err() {
+        // Mounts below a shared parent cannot be moved; this waits until no CPU looks at the mount that goes.
+        bind(stage, directory)?;
+        umount2(stage, MntFlags::MNT_DETACH)?;
+    }
     Ok(())
 }
 

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use knarr_client::Api;
 use kube::api::{DeleteParams, Preconditions};
 
 use super::rotation::First;
-use super::{EarlySources, Message, Refused, Worker, collect_later, follow_init, now_ns};
+use super::{Message, Refused, Worker, collect_later, follow_init, now_ns};
 use crate::events::{Happening, Severity};
 use crate::host::Host;
 use crate::pod::config::{self, Setting};
 use crate::pod::env::Facts;
-use crate::pod::plan::{Action, SandboxState, Stop, StopStep};
+use crate::pod::plan::{self, Action, SandboxState, Snapshot, Stop, StopStep};
 use crate::pod::probe::check;
 use crate::pod::sandbox::{self, Order};
 use crate::pod::{self, Identity, Role, files, sources, volume};
@@ -120,11 +121,8 @@ impl Worker {
         if let Some(link) = self.record.link(&self.host.paths) {
             self.host.want_link(&self.identity.uid, link);
         }
+        self.prepare_early(now_ns);
         let (host, identity, spec) = (self.host.clone(), self.identity.clone(), self.spec.clone());
-        self.early_sources = Some(tokio::spawn({
-            let (host, identity, spec) = (host.clone(), identity.clone(), spec.clone());
-            async move { sources::fetch(&host.client, &identity, &spec).await }
-        }));
         let (record, pod_ips, mailbox) = (self.record.clone(), self.pod_ips(), self.tell());
         tokio::task::spawn_blocking(move || {
             let order = Order {
@@ -144,6 +142,26 @@ impl Worker {
         });
     }
 
+    /// Prepares the containers that will be started as soon as there is a sandbox.
+    fn prepare_early(&mut self, now_ns: i128) {
+        let with_sandbox = Snapshot {
+            sandbox: SandboxState::Ready,
+            ..self.snapshot(now_ns)
+        };
+        for action in plan::plan(&with_sandbox).actions {
+            let Action::Start { container, attempt } = action else {
+                continue;
+            };
+            let Some(wanted) = pod::container(&self.spec, &container).cloned() else {
+                continue;
+            };
+            let preparation = self.preparation();
+            let prepared = async move { preparation.run(&wanted, attempt).await };
+            self.early
+                .insert((container, attempt), tokio::spawn(prepared));
+        }
+    }
+
     pub(super) fn connect(&mut self) {
         follow_init(&self.host, &self.identity.uid, self.tell());
     }
@@ -153,9 +171,14 @@ impl Worker {
         self.init = None;
         self.host.drop_link(&self.identity.uid);
         let (host, uid, mailbox) = (self.host.clone(), self.identity.uid.clone(), self.tell());
-        tokio::task::spawn_blocking(move || {
-            let errors = sandbox::end(&host.paths, &host.cgroups, &uid);
-            let _ = mailbox.send(Message::SandboxEnded(errors));
+        let early = std::mem::take(&mut self.early);
+        tokio::spawn(async move {
+            // What is still being prepared would be left behind.
+            join_all(early.into_values()).await;
+            tokio::task::spawn_blocking(move || {
+                let errors = sandbox::end(&host.paths, &host.cgroups, &uid);
+                let _ = mailbox.send(Message::SandboxEnded(errors));
+            });
         });
     }
 
@@ -183,11 +206,20 @@ impl Worker {
             return;
         };
         self.memory.entry(name.clone()).or_default().starting = Some(attempt);
-        let (preparation, early) = (self.preparation(), self.early_sources.take());
+        let early = self.early.remove(&(name.clone(), attempt));
+        let preparation = self.preparation();
         self.keep_volumes(First::Later);
         let mailbox = self.tell();
         tokio::spawn(async move {
-            let result = Box::new(preparation.run(&container, attempt, early).await);
+            let prepared = match early {
+                Some(early) => early.await.ok().and_then(Result::ok),
+                None => None,
+            };
+            let result = Box::new(match prepared {
+                Some(prepared) => Ok(prepared),
+                // What was not there early may be there by now.
+                None => preparation.run(&container, attempt).await,
+            });
             let _ = mailbox.send(Message::Prepared {
                 container: name,
                 attempt,
@@ -289,7 +321,6 @@ impl Preparation {
         self,
         container: &Container,
         attempt: u32,
-        early: Option<EarlySources>,
     ) -> Result<protocol::Container, Refused> {
         let Some(spec) = self.pod.spec.clone() else {
             return Err(Refused {
@@ -297,7 +328,8 @@ impl Preparation {
                 message: String::new(),
             });
         };
-        let sources = self.fetch(&spec, early).await.map_err(|error| {
+        let fetched = sources::fetch(&self.host.client, &self.identity, &spec).await;
+        let sources = fetched.map_err(|error| {
             let message = format!("{:#}", anyhow::Error::from(error));
             Refused {
                 reason: "CreateContainerConfigError",
@@ -313,20 +345,6 @@ impl Preparation {
                 message: error.to_string(),
             }),
         }
-    }
-
-    /// What was not there early may be there by now.
-    async fn fetch(
-        &self,
-        spec: &PodSpec,
-        early: Option<EarlySources>,
-    ) -> Result<sources::Sources, sources::Error> {
-        if let Some(early) = early
-            && let Ok(Ok(sources)) = early.await
-        {
-            return Ok(sources);
-        }
-        sources::fetch(&self.host.client, &self.identity, spec).await
     }
 
     fn configure(
