@@ -50,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 pub use addresses::{AddressRange, NotARange};
 
 use cluster::Cluster;
+use follow::Turn;
 use inventory::Inventory;
 
 use crate::storage;
@@ -72,7 +73,8 @@ pub async fn run(
     config: Config,
     shutdown: CancellationToken,
 ) {
-    let (cluster, followers) = Cluster::new(client, &storage);
+    let turn = Turn::default();
+    let (cluster, followers) = Cluster::new(client, &storage, &turn);
     let mut tasks = tokio::task::JoinSet::new();
     endpointslice::spawn(&cluster, &shutdown, &mut tasks);
     endpoints::spawn(&cluster, &shutdown, &mut tasks);
@@ -94,7 +96,7 @@ pub async fn run(
     gc::spawn(&cluster, &inventory, &shutdown, &mut tasks);
     namespace::spawn(&cluster, &inventory, &shutdown, &mut tasks);
     serviceaccount::spawn(&cluster, config.root_ca, &shutdown, &mut tasks);
-    inventory.spawn(&storage, &shutdown, &mut tasks);
+    inventory.spawn(&storage, &turn, &shutdown, &mut tasks);
     drop(storage);
     followers.spawn(&cluster, &shutdown, &mut tasks);
     let complete = async {

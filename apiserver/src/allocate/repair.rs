@@ -11,12 +11,13 @@ use knarr_api::{
     kinds::{networking::IP_ADDRESS, service::SERVICE},
     names::address::parse_sloppy,
 };
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{
     MANAGER, addresses, ip_address_key, needs_health_check_port, owner, ports, put_ip_address,
 };
-use crate::storage::{Claim, Expect, Owner, Store, Stored, Write};
+use crate::storage::{Claim, Expect, Key, Owner, Store, Stored, Write};
 
 /// What should be claimed, by whom.
 #[derive(Default)]
@@ -30,12 +31,28 @@ pub fn repairs(store: &Store) -> Vec<Write> {
     let services = store.list(&SERVICE, None).objects;
     let mut wanted = Wanted::default();
     for service in &services {
-        wanted.add(&service.object());
+        wanted.add(&holder(service));
     }
     let mut writes = wanted.release_leaked(store);
     writes.extend(wanted.claim_missing(store));
     writes.extend(wanted.mirror(store));
     writes
+}
+
+/// What a Service's claims depend on: a start would take long over the whole of every Service.
+fn holder(service: &Stored) -> Value {
+    #[derive(Default, Deserialize)]
+    struct Fields {
+        #[serde(default)]
+        spec: Value,
+    }
+    let Fields { spec } = serde_json::from_slice(&service.document).unwrap_or_default();
+    let Key {
+        kind: _,
+        namespace,
+        name,
+    } = &service.key;
+    json!({ "metadata": { "namespace": namespace, "name": name }, "spec": spec })
 }
 
 impl Wanted {

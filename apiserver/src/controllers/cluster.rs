@@ -40,7 +40,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::event::{self, Notice, Pending, Recorder};
-use super::follow::{Scope, Source};
+use super::follow::{Scope, Source, Turn};
 use super::queue::{Next, Queue};
 use super::store::{Object, Store};
 use super::terms;
@@ -81,9 +81,13 @@ pub(super) struct Followers {
 }
 
 impl Cluster {
-    pub(super) fn new(client: Client, storage: &storage::Store) -> (Arc<Cluster>, Followers) {
+    pub(super) fn new(
+        client: Client,
+        storage: &storage::Store,
+        turn: &Turn,
+    ) -> (Arc<Cluster>, Followers) {
         let (recorder, pending) = Recorder::new();
-        let within = |kind, scope| Source::new(storage.clone(), kind, scope);
+        let within = |kind, scope| Source::new(storage.clone(), turn.clone(), kind, scope);
         let all = |kind| within(kind, Scope::Everything);
         let cluster = Cluster {
             client,

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use knarr_api::kind::Kind;
+use tokio::sync::Mutex;
 
 use crate::storage::{self, Change, Expired, Listing, Stored, Watch};
 
@@ -31,18 +32,29 @@ impl Scope {
     }
 }
 
+/// Taken by whoever tells of everything there is: while one does, the other cores answer requests.
+#[derive(Clone, Default)]
+pub(super) struct Turn(Arc<Mutex<()>>);
+
 /// The objects of one kind that somebody follows.
 #[derive(Clone)]
 pub(super) struct Source {
     storage: storage::Store,
+    turn: Turn,
     kind: &'static Kind,
     scope: Scope,
 }
 
 impl Source {
-    pub(super) fn new(storage: storage::Store, kind: &'static Kind, scope: Scope) -> Source {
+    pub(super) fn new(
+        storage: storage::Store,
+        turn: Turn,
+        kind: &'static Kind,
+        scope: Scope,
+    ) -> Source {
         Source {
             storage,
+            turn,
             kind: kind.stored(),
             scope,
         }
@@ -89,6 +101,7 @@ impl Source {
     pub(super) async fn follow(&self, tell: impl Fn(Side<'_>, Side<'_>), listed: impl Fn()) {
         let mut told = BTreeSet::new();
         loop {
+            let turn = self.turn.0.lock().await;
             let listing = self.list(None);
             let watch = self.watch(&listing);
             let present: BTreeSet<ByKey> = listing.objects.into_iter().map(ByKey).collect();
@@ -105,6 +118,7 @@ impl Source {
                 tell(Some(gone), None);
             }
             told = present;
+            drop(turn);
             listed();
             let Ok(mut watch) = watch else { continue };
             while let Ok(event) = watch.next().await {

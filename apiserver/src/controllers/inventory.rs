@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::follow::{Scope, Side, Source};
+use super::follow::{Scope, Side, Source, Turn};
 use super::partial::Partial;
 use crate::storage::{self, Stored};
 use graph::Graph;
@@ -81,12 +81,13 @@ impl Inventory {
     pub(super) fn spawn(
         self: &Arc<Self>,
         storage: &storage::Store,
+        turn: &Turn,
         shutdown: &CancellationToken,
         tasks: &mut JoinSet<()>,
     ) {
         for kind in watchable() {
             self.missing.send_modify(|missing| *missing += 1);
-            let source = Source::new(storage.clone(), kind, Scope::Everything);
+            let source = Source::new(storage.clone(), turn.clone(), kind, Scope::Everything);
             let (inventory, shutdown) = (Arc::clone(self), shutdown.clone());
             tasks.spawn(async move {
                 tokio::select! {

@@ -3,7 +3,7 @@ use knarr_api::kinds::{self, configmap::CONFIG_MAP};
 use serde_json::json;
 
 use super::*;
-use crate::controllers::follow::Scope;
+use crate::controllers::follow::{Scope, Turn};
 use crate::storage::{self, Expect, Write};
 
 /// A server's memory in a directory of its own, removed at the end.
@@ -24,7 +24,7 @@ impl World {
     }
 
     fn store(&self, scope: Scope) -> Store<ConfigMap> {
-        let source = Source::new(self.storage.clone(), &CONFIG_MAP, scope);
+        let source = Source::new(self.storage.clone(), Turn::default(), &CONFIG_MAP, scope);
         Store::indexed(source, |stored| {
             let labels = stored.labels.iter();
             labels

@@ -20,6 +20,9 @@ use crate::storage::{Claim, Claims, Key, Owner, Stored};
 /// Every migration, in order; the database's `user_version` counts those it has had.
 const MIGRATIONS: &[&str] = &[include_str!("../../../../migrations/0001_objects.sql")];
 
+/// Rows that SQLite's thread reads ahead of ours: the two wait for each other once in so many.
+const ROWS_AHEAD: usize = 512;
+
 /// How every connection of ours behaves.
 pub(super) fn options(path: &Path, synchronous: SqliteSynchronous) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
@@ -27,6 +30,7 @@ pub(super) fn options(path: &Path, synchronous: SqliteSynchronous) -> SqliteConn
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
         .pragma("wal_autocheckpoint", "0")
+        .row_buffer_size(ROWS_AHEAD)
         .disable_statement_logging()
 }
 
