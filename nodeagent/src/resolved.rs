@@ -5,27 +5,34 @@
 mod bus;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
 use bus::{Call, Connection, Error};
+pub(crate) use watch::Watch;
 
 use crate::network::ANCHOR;
 
 const BUS: &str = "/run/dbus/system_bus_socket";
 /// Where resolved keeps its view of the resolvers while it runs.
 const RESOLVED: &str = "/run/systemd/resolve";
+const NAME: &str = "org.freedesktop.resolve1";
 const INTERFACE: &str = "org.freedesktop.resolve1.Manager";
 
 /// Whether the host's resolver is systemd-resolved, and this process is in its network.
 #[must_use]
 pub fn is_in_charge() -> bool {
+    is_in_network_of_host() && Path::new(RESOLVED).exists() && Path::new(BUS).exists()
+}
+
+/// A namespace of one's own has no business with the host's resolver.
+fn is_in_network_of_host() -> bool {
     let of = |process: &str| fs::read_link(Path::new("/proc").join(process).join("ns/net")).ok();
     let own = of("self");
-    // A namespace of one's own has no business with the host's resolver.
-    own.is_some() && own == of("1") && Path::new(RESOLVED).exists() && Path::new(BUS).exists()
+    own.is_some() && own == of("1")
 }
 
 /// Which names to ask whom for.
@@ -42,6 +49,11 @@ pub(crate) struct Teller {
 }
 
 impl Teller {
+    /// Resolved knows nothing any more.
+    pub(crate) fn forget(&mut self) {
+        self.told = None;
+    }
+
     /// Tells resolved what differs from last time; a host without it is left alone.
     pub(crate) fn tell(&mut self, wish: Wish) {
         if wish.servers.is_empty() || wish.domain.is_empty() || !is_in_charge() {
@@ -76,7 +88,7 @@ fn tell(bus: &Path, link: i32, wish: &Wish) -> Result<(), Error> {
 fn calls(link: i32, wish: &Wish) -> Vec<Call> {
     let call = |member, signature| {
         Call::new(
-            "org.freedesktop.resolve1",
+            NAME,
             "/org/freedesktop/resolve1",
             INTERFACE,
             member,

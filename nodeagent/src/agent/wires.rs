@@ -17,7 +17,7 @@ use crate::ipam;
 use crate::netlink::{self, Monitor, Socket};
 use crate::network::peers::{self, Own, Peer};
 use crate::network::{self, ANCHOR, Desired, Observed, Route};
-use crate::resolved::{Teller, Wish};
+use crate::resolved::{Teller, Watch, Wish};
 
 /// Keeps the network until dropped.
 pub(super) async fn keep(
@@ -32,12 +32,14 @@ pub(super) async fn keep(
     super::forwarding::enable(&host);
     let mut cluster = host.cluster.clone();
     let teller = Arc::new(Mutex::new(Teller::default()));
+    let mut resolved = Watch::default();
     loop {
+        resolved.open().await;
         let (shared, known_peers) = (host.clone(), peers.borrow_and_update().clone());
-        let teller = teller.clone();
+        let own_teller = teller.clone();
         let synced = tokio::task::spawn_blocking(move || {
             let outcome = sync(&shared, &known_peers);
-            tell_resolver(&shared, &teller);
+            tell_resolver(&shared, &own_teller);
             outcome
         })
         .await;
@@ -63,6 +65,7 @@ pub(super) async fn keep(
         tokio::select! {
             _ = monitor.changed() => {}
             () = host.network.changed.notified() => {}
+            () = resolved.returned() => teller.lock().unwrap_or_else(PoisonError::into_inner).forget(),
             changed = peers.changed() => if changed.is_err() { return },
             changed = cluster.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(retry) => {}

@@ -12,6 +12,7 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const METHOD_CALL: u8 = 1;
 const METHOD_RETURN: u8 = 2;
 const ERROR: u8 = 3;
+const SIGNAL: u8 = 4;
 const NO_AUTO_START: u8 = 2;
 const FIXED_HEADER_BYTES: usize = 16;
 
@@ -28,6 +29,8 @@ pub(super) enum Error {
     Failed { member: &'static str, error: String },
     #[error("the bus answers nonsense")]
     Nonsense,
+    #[error("the bus is gone")]
+    Closed,
 }
 
 /// A method call in the making.
@@ -104,7 +107,7 @@ impl Body {
         self.0.resize(self.0.len().next_multiple_of(to), 0);
     }
 
-    fn number(&mut self, number: u32) {
+    pub(super) fn number(&mut self, number: u32) {
         self.align(4);
         self.0.extend(number.to_le_bytes());
     }
@@ -207,50 +210,91 @@ impl Connection {
         }
     }
 
-    fn read(&mut self) -> Result<Answer, Error> {
-        let mut fixed = [0; FIXED_HEADER_BYTES];
-        self.stream.read_exact(&mut fixed)?;
-        if fixed[0] != b'l' {
-            return Err(Error::Nonsense);
-        }
-        let number = |at: usize| {
-            let bytes = fixed
-                .get(at..at + 4)
-                .and_then(|bytes| bytes.try_into().ok());
-            bytes.map_or(usize::MAX, |bytes| u32::from_le_bytes(bytes) as usize)
-        };
-        let (body, fields) = (number(4), number(12));
-        if body > MESSAGE_BYTES_MAX || fields > MESSAGE_BYTES_MAX {
-            return Err(Error::Nonsense);
-        }
-        let mut rest = vec![0; fields.next_multiple_of(8) + body];
-        self.stream.read_exact(&mut rest)?;
-        let mut answer = Answer {
-            kind: fixed[1],
-            ..Answer::default()
-        };
-        rest.truncate(fields);
-        read_fields(&rest, &mut answer).ok_or(Error::Nonsense)?;
-        Ok(answer)
+    /// Reads no further than the end of the message, so that the stream can be handed on.
+    fn read(&mut self) -> Result<Message, Error> {
+        let mut bytes = vec![0; FIXED_HEADER_BYTES];
+        self.stream.read_exact(&mut bytes)?;
+        bytes.resize(message_bytes(&bytes)?, 0);
+        self.stream.read_exact(&mut bytes[FIXED_HEADER_BYTES..])?;
+        let (message, _) = Message::first(&bytes)?.ok_or(Error::Nonsense)?;
+        Ok(message)
+    }
+
+    /// The stream, for who waits for signals: it blocks nobody.
+    pub(super) fn into_stream(self) -> Result<UnixStream, Error> {
+        self.stream.set_nonblocking(true)?;
+        Ok(self.stream)
     }
 }
 
 /// What matters of a message.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Answer {
+pub(super) struct Message {
     kind: u8,
     reply_to: Option<u32>,
     error: Option<String>,
+    body: Vec<u8>,
 }
 
-fn read_fields(bytes: &[u8], answer: &mut Answer) -> Option<()> {
+impl Message {
+    /// The first message of what was heard, and its length; nothing while it is not there in full.
+    pub(super) fn first(heard: &[u8]) -> Result<Option<(Self, usize)>, Error> {
+        if heard.len() < FIXED_HEADER_BYTES {
+            return Ok(None);
+        }
+        let length = message_bytes(heard)?;
+        let Some(bytes) = heard.get(..length) else {
+            return Ok(None);
+        };
+        let fields = word(bytes, 12).ok_or(Error::Nonsense)?;
+        let fields = &bytes[FIXED_HEADER_BYTES..FIXED_HEADER_BYTES + fields];
+        let body = word(bytes, 4).ok_or(Error::Nonsense)?;
+        let mut message = Self {
+            kind: bytes[1],
+            body: bytes[length - body..].to_vec(),
+            ..Self::default()
+        };
+        read_fields(fields, &mut message).ok_or(Error::Nonsense)?;
+        Ok(Some((message, length)))
+    }
+
+    /// The body of a signal, where it is nothing but texts.
+    pub(super) fn texts(&self) -> Option<Vec<String>> {
+        if self.kind != SIGNAL {
+            return None;
+        }
+        let mut texts = Vec::new();
+        let mut at = 0_usize;
+        while at < self.body.len() {
+            let length = word(&self.body, at)?;
+            let start = at.checked_add(4)?;
+            let text = self.body.get(start..start.checked_add(length)?)?;
+            texts.push(String::from_utf8(text.to_vec()).ok()?);
+            at = (start + length + 1).next_multiple_of(4);
+        }
+        Some(texts)
+    }
+}
+
+/// The length of a message, by its first sixteen bytes.
+fn message_bytes(head: &[u8]) -> Result<usize, Error> {
+    let (body, fields) = (word(head, 4), word(head, 12));
+    match (head.first(), body, fields) {
+        (Some(b'l'), Some(body @ ..=MESSAGE_BYTES_MAX), Some(fields @ ..=MESSAGE_BYTES_MAX)) => {
+            Ok(FIXED_HEADER_BYTES + fields.next_multiple_of(8) + body)
+        }
+        _ => Err(Error::Nonsense),
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<usize> {
+    let bytes = bytes.get(at..at.checked_add(4)?)?;
+    usize::try_from(u32::from_le_bytes(bytes.try_into().ok()?)).ok()
+}
+
+fn read_fields(bytes: &[u8], message: &mut Message) -> Option<()> {
     const ERROR_NAME: u8 = 4;
     const REPLY_SERIAL: u8 = 5;
-    let word = |at: usize| -> Option<u32> {
-        Some(u32::from_le_bytes(
-            bytes.get(at..at.checked_add(4)?)?.try_into().ok()?,
-        ))
-    };
     let mut at = 0_usize;
     while at < bytes.len() {
         // A field's number, and a variant: the length of its signature, which is one letter, the letter and a zero.
@@ -261,15 +305,15 @@ fn read_fields(bytes: &[u8], answer: &mut Answer) -> Option<()> {
         match kind {
             b'u' => {
                 if field == REPLY_SERIAL {
-                    answer.reply_to = Some(word(at)?);
+                    message.reply_to = u32::try_from(word(bytes, at)?).ok();
                 }
                 at += 4;
             }
             b's' | b'o' => {
-                let length = usize::try_from(word(at)?).ok()?;
+                let length = word(bytes, at)?;
                 let text = bytes.get(at + 4..(at + 4).checked_add(length)?)?;
                 if field == ERROR_NAME {
-                    answer.error = Some(String::from_utf8_lossy(text).into_owned());
+                    message.error = Some(String::from_utf8_lossy(text).into_owned());
                 }
                 at += 4 + length + 1;
             }

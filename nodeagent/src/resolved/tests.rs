@@ -2,8 +2,11 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use super::watch::Ears;
 use super::*;
 
 /// A bus that lets everybody in and answers every call alike; gives the calls as it read them.
@@ -95,4 +98,90 @@ fn what_resolved_refuses_is_an_error_with_its_name() {
     let (outcome, calls) = told(3);
     let error = outcome.expect_err("refused").to_string();
     assert_eq!((error.as_str(), calls.len()), ("SetLinkDNS: a.b", 1));
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A bus of the test's own, out of the real daemon.
+struct Daemon {
+    process: Child,
+    dir: std::path::PathBuf,
+}
+
+impl Daemon {
+    /// Nothing where it is not installed.
+    fn start() -> Option<Self> {
+        let dir = std::env::temp_dir().join(format!("knarr-dbus-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a folder");
+        let config = dir.join("bus.conf");
+        let text = format!(
+            "<busconfig><listen>unix:path={}</listen><auth>EXTERNAL</auth><policy context=\"default\">\
+             <allow send_destination=\"*\"/><allow receive_sender=\"*\"/><allow own=\"*\"/><allow user=\"*\"/>\
+             </policy></busconfig>",
+            dir.join("bus").display(),
+        );
+        fs::write(&config, text).expect("a file");
+        let mut command = Command::new("dbus-daemon");
+        command
+            .arg("--nofork")
+            .arg("--nopidfile")
+            .arg("--config-file")
+            .arg(config);
+        let process = command.stdout(Stdio::null()).spawn().ok()?;
+        let daemon = Self { process, dir };
+        let began = Instant::now();
+        while Connection::open(&daemon.socket()).is_err() {
+            assert!(began.elapsed() < PATIENCE, "the bus does not listen");
+            thread::yield_now();
+        }
+        Some(daemon)
+    }
+
+    fn socket(&self) -> std::path::PathBuf {
+        self.dir.join("bus")
+    }
+
+    /// Takes resolved's name, which is lost with the connection.
+    fn resolved(&self) -> Connection {
+        let mut connection = Connection::open(&self.socket()).expect("a bus");
+        let driver = "org.freedesktop.DBus";
+        let mut request = Call::new(driver, "/org/freedesktop/DBus", driver, "RequestName", "su");
+        request.body.text(NAME);
+        request.body.number(0);
+        connection.call(&request).expect("a name");
+        connection
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.process.kill().expect("our child");
+        self.process.wait().expect("our child");
+        fs::remove_dir_all(&self.dir).expect("the bus's folder");
+    }
+}
+
+#[tokio::test]
+async fn each_start_of_resolved_is_heard_and_its_end_is_not() {
+    let Some(daemon) = Daemon::start() else {
+        eprintln!("SKIPPED: dbus-daemon is not installed");
+        return;
+    };
+    let mut ears = Ears::open(&daemon.socket()).await.expect("a bus");
+    for start in 0..3 {
+        let resolved = daemon.resolved();
+        let heard = tokio::time::timeout(PATIENCE, ears.returned()).await;
+        heard
+            .expect("in time")
+            .unwrap_or_else(|error| panic!("start {start}: {error}"));
+        drop(resolved);
+    }
+    // The last end is all that is left to hear, until the bus itself goes.
+    let mut other = Ears::open(&daemon.socket()).await.expect("a bus");
+    drop(daemon);
+    for ears in [&mut ears, &mut other] {
+        let gone = tokio::time::timeout(PATIENCE, ears.returned()).await;
+        let error = gone.expect("in time").expect_err("the bus is gone");
+        assert!(matches!(error, Error::Closed | Error::Talk(_)), "{error}");
+    }
 }
