@@ -1,18 +1,25 @@
 //! What a front adds: `knarr front` against HAProxy and nginx as layer-4 fronts on the same machine, before the same node port.
+//!
+//! Clients close first and have many addresses: were the server first, its sockets would wait for a minute under ports that
+//! masquerading gives anew, and the figure would be how often a client meets one of them and tries again after a second.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
+};
+
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt,
 };
 
 use crate::{
     Row,
     lab::{
         machine::{Machine, terminate},
-        outage::is_answered,
         wait,
         world::World,
     },
@@ -21,18 +28,27 @@ use crate::{
 const READY_TIME_MAX: Duration = Duration::from_secs(40);
 const VIP: &str = "10.77.0.210";
 /// Every way in takes its turn this often; figures are medians of the turns.
-const TURNS: usize = 5;
+const TURNS: usize = 7;
 const TURN_TIME: Duration = Duration::from_secs(1);
 const CLIENTS: usize = 8;
+/// Clients take their turns with these: an address has 28,000 ports, and each waits for a minute after its connection.
+const CLIENT_ADDRESSES: usize = 32;
+const SERVERS: usize = 16;
+const REQUEST: &[u8] = b"ping";
+const ANSWER: &[u8] = b"pong";
 const BULK_BYTES: usize = 1 << 29;
+/// The first of the clients' addresses.
+const FIRST_CLIENT: usize = 100;
 const WEB: Ports = Ports {
     service: 80,
+    pod: 9080,
     node: 30080,
     haproxy: 8081,
     nginx: 8082,
 };
 const BULK: Ports = Ports {
     service: 9000,
+    pod: 9000,
     node: 30090,
     haproxy: 9081,
     nginx: 9082,
@@ -42,6 +58,7 @@ const BULK: Ports = Ports {
 #[derive(Clone, Copy)]
 struct Ports {
     service: u16,
+    pod: u16,
     node: u16,
     haproxy: u16,
     nginx: u16,
@@ -61,9 +78,11 @@ pub(crate) fn measure() -> Vec<Row> {
     let peers = Peers::start(&world.fronts[0], &world.nodes[0].ip, &tools);
     let web = ways(&world, WEB, &peers);
     let bulk = ways(&world, BULK, &peers);
+    serve_in_pod(&world);
+    sink_in_pod(&world);
     for to in web.all().into_iter().flatten() {
         wait::until("every way is open", READY_TIME_MAX, || {
-            let answered = world.client.run(move || is_answered(to));
+            let answered = world.client.run(move || try_ask(to, None).is_ok());
             if answered {
                 Ok(())
             } else {
@@ -83,7 +102,6 @@ pub(crate) fn measure() -> Vec<Row> {
         }
     });
     let connections = in_turn(&web, |to| connections_a_second(&world, to));
-    sink_in_pod(&world);
     let throughput = in_turn(&bulk, |to| gigabytes_a_second(&world, to));
     let show = |figure: Option<f64>, unit: &str| match figure {
         Some(figure) if figure < 100.0 => format!("{figure:.2}{unit}"),
@@ -120,10 +138,16 @@ fn world() -> World {
         "{apiVersion: v1, kind: Pod, metadata: {name: web, labels: {app: web}}, spec: {containers: [{name: c, command: [knarr, echo]}]}}",
     );
     world.apply(&format!(
-        "{{apiVersion: v1, kind: Service, metadata: {{name: web}}, spec: {{type: LoadBalancer, loadBalancerIP: {VIP}, selector: {{app: web}}, \
-         ports: [{{name: web, port: {}, targetPort: 8080, nodePort: {}}}, {{name: bulk, port: {}, nodePort: {}}}]}}}}",
-        WEB.service, WEB.node, BULK.service, BULK.node,
+        "{{apiVersion: v1, kind: Service, metadata: {{name: web}}, spec: {{type: LoadBalancer, loadBalancerIP: {VIP}, externalTrafficPolicy: Local, selector: {{app: web}}, \
+         ports: [{{name: web, port: {}, targetPort: {}, nodePort: {}}}, {{name: bulk, port: {}, nodePort: {}}}]}}}}",
+        WEB.service, WEB.pod, WEB.node, BULK.service, BULK.node,
     ));
+    for last in 0..CLIENT_ADDRESSES {
+        world.client.sh(&format!(
+            "ip addr add 10.78.0.{}/24 dev eth0",
+            FIRST_CLIENT + last
+        ));
+    }
     world
 }
 
@@ -167,11 +191,13 @@ fn connections_a_second(world: &World, to: SocketAddr) -> f64 {
     world.client.run(move || {
         let began = Instant::now();
         let clients: Vec<_> = (0..CLIENTS)
-            .map(|_| {
+            .map(|client| {
                 std::thread::spawn(move || {
-                    let mut count = 0_u32;
+                    let mut count = 0_usize;
                     while began.elapsed() < TURN_TIME {
-                        ask(to);
+                        let from = (client + count * CLIENTS) % CLIENT_ADDRESSES;
+                        let asked = try_ask(to, Some(from));
+                        asked.unwrap_or_else(|error| panic!("{to}: {error}"));
                         count += 1;
                     }
                     count
@@ -181,33 +207,76 @@ fn connections_a_second(world: &World, to: SocketAddr) -> f64 {
         let counts = clients
             .into_iter()
             .map(|client| client.join().expect("a client"));
-        let count: u32 = counts.sum();
-        f64::from(count) / began.elapsed().as_secs_f64()
+        let count: usize = counts.sum();
+        count as f64 / began.elapsed().as_secs_f64()
     })
 }
 
-/// One connection, one request, to its end.
-fn ask(to: SocketAddr) {
-    let mut stream = TcpStream::connect(to).expect("a connection");
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")
-        .expect("room");
-    let mut answer = String::new();
-    stream
-        .read_to_string(&mut answer)
-        .unwrap_or_else(|error| panic!("{to}: {error}"));
-    assert!(answer.ends_with("web\n"), "{to}: {answer:?}");
+/// One connection, one request, to its end, which the client is the first to want.
+fn try_ask(to: SocketAddr, from: Option<usize>) -> io::Result<()> {
+    let mut stream = connect(to, from)?;
+    stream.write_all(REQUEST)?;
+    let mut answer = [0; ANSWER.len()];
+    stream.read_exact(&mut answer)?;
+    assert_eq!(answer, ANSWER);
+    stream.shutdown(std::net::Shutdown::Write)?;
+    match stream.read(&mut answer)? {
+        0 => Ok(()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// From one of the clients' addresses, if it matters.
+fn connect(to: SocketAddr, from: Option<usize>) -> io::Result<TcpStream> {
+    let (SocketAddr::V4(to), Some(from)) = (to, from) else {
+        return TcpStream::connect(to);
+    };
+    let (flags, last) = (SockFlag::SOCK_CLOEXEC, FIRST_CLIENT + from);
+    let last = u8::try_from(last).expect("an address");
+    let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+    // The port is chosen when it is known who is at the other end.
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrIn::new(10, 78, 0, last, 0))?;
+    nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrIn::from(to))?;
+    Ok(TcpStream::from(socket))
+}
+
+/// A server inside the pod's namespace that answers each connection once, for as long as this process runs.
+fn serve_in_pod(world: &World) {
+    let listener = listen_in_pod(world, WEB.pod);
+    for _ in 0..SERVERS {
+        let listener = listener.try_clone().expect("a listener");
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                // Health checks and impatient clients leave without a word.
+                let _gone = stream.and_then(|mut stream| answer(&mut stream));
+            }
+        });
+    }
+}
+
+/// Waits for the client to close.
+fn answer(stream: &mut TcpStream) -> io::Result<usize> {
+    let mut request = [0; REQUEST.len()];
+    stream.read_exact(&mut request)?;
+    stream.write_all(ANSWER)?;
+    stream.read(&mut request)
+}
+
+fn listen_in_pod(world: &World, port: u16) -> TcpListener {
+    let netns = world.pod_netns("web");
+    let listening = std::thread::spawn(move || {
+        let file = std::fs::File::open(&netns).expect("the pod's namespace");
+        nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).expect("root");
+        TcpListener::bind(("0.0.0.0", port)).expect("a port in the pod")
+    });
+    listening.join().expect("a listener")
 }
 
 /// A server inside the pod's namespace that reads and forgets, for as long as this process runs.
 fn sink_in_pod(world: &World) {
-    let (ready, listening) = std::sync::mpsc::channel();
-    let netns = world.pod_netns("web");
+    let listener = listen_in_pod(world, BULK.pod);
     std::thread::spawn(move || {
-        let file = std::fs::File::open(&netns).expect("the pod's namespace");
-        nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).expect("root");
-        let listener = TcpListener::bind(("0.0.0.0", BULK.service)).expect("a port in the pod");
-        ready.send(()).expect("somebody waits");
         for stream in listener.incoming() {
             let mut stream = stream.expect("a connection");
             std::thread::spawn(move || {
@@ -216,7 +285,6 @@ fn sink_in_pod(world: &World) {
             });
         }
     });
-    listening.recv().expect("the sink listens");
 }
 
 /// Until the sink has all of it: what a front has in its buffers is not there yet.
