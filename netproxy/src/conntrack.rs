@@ -135,41 +135,54 @@ fn node_port_addresses(plan: &Plan) -> Vec<IpNet> {
 /// # Errors
 /// When conntrack cannot be read.
 pub(crate) fn reconcile(question: &Question) -> Result<usize, SocketError> {
+    let concerns = |family| {
+        let mut keys = question.frontends.keys();
+        keys.any(|key| key.address.family() == family)
+    };
+    // A dump walks through the whole table of the host, of whatever size: once has to do.
+    let families = match Family::BOTH.map(concerns) {
+        [false, false] => return Ok(0),
+        [true, false] => number(Family::V4),
+        [false, true] => number(Family::V6),
+        [true, true] => libc::AF_UNSPEC as u8,
+    };
     let fd = netlink()?;
-    let mut deleted = 0;
-    for (family, number) in [
-        (Family::V4, libc::AF_INET as u8),
-        (Family::V6, libc::AF_INET6 as u8),
-    ] {
-        if !question
-            .frontends
-            .keys()
-            .any(|key| key.address.family() == family)
-        {
-            continue;
-        }
-        for stale in stale_flows(&fd, number, question)? {
-            delete(&fd, number, &stale)?;
-            deleted += 1;
-        }
+    let stale = stale_flows(&fd, families, question)?;
+    for flow in &stale {
+        delete(&fd, flow)?;
     }
-    Ok(deleted)
+    Ok(stale.len())
+}
+
+/// The kernel's number of a family.
+fn number(family: Family) -> u8 {
+    match family {
+        Family::V4 => libc::AF_INET as u8,
+        Family::V6 => libc::AF_INET6 as u8,
+    }
 }
 
 /// What names a flow to the kernel.
 struct Handle {
+    family: Family,
     original: Vec<u8>,
     id: Vec<u8>,
 }
 
-fn stale_flows(fd: &OwnedFd, family: u8, question: &Question) -> Result<Vec<Handle>, SocketError> {
+fn stale_flows(
+    fd: &OwnedFd,
+    families: u8,
+    question: &Question,
+) -> Result<Vec<Handle>, SocketError> {
     let mut stale = Vec::new();
-    dump(fd, family, |attributes| {
-        let udp = protocol(attributes) == Some(Protocol::Udp);
-        if udp && read(attributes).is_some_and(|flow| question.is_stale(&flow)) {
-            let original = attributes.find(TUPLE_ORIGINAL).unwrap_or_default().to_vec();
-            let id = attributes.find(ID).unwrap_or_default().to_vec();
-            stale.push(Handle { original, id });
+    dump(fd, families, |attributes| {
+        let flow = read(attributes).filter(|flow| flow.protocol == Protocol::Udp);
+        if let Some(flow) = flow.filter(|flow| question.is_stale(flow)) {
+            stale.push(Handle {
+                family: Family::of(&flow.to.ip()),
+                original: attributes.find(TUPLE_ORIGINAL).unwrap_or_default().to_vec(),
+                id: attributes.find(ID).unwrap_or_default().to_vec(),
+            });
         }
     })?;
     Ok(stale)
@@ -182,11 +195,9 @@ fn stale_flows(fd: &OwnedFd, family: u8, question: &Question) -> Result<Vec<Hand
 pub(crate) fn flows(picked: impl Fn(&Flow) -> bool) -> Result<Vec<Flow>, SocketError> {
     let fd = netlink()?;
     let mut flows = Vec::new();
-    for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
-        dump(&fd, family, |attributes| {
-            flows.extend(read(attributes).filter(&picked));
-        })?;
-    }
+    dump(&fd, libc::AF_UNSPEC as u8, |attributes| {
+        flows.extend(read(attributes).filter(&picked));
+    })?;
     flows.sort();
     Ok(flows)
 }
@@ -217,9 +228,10 @@ fn dump(fd: &OwnedFd, family: u8, mut each: impl FnMut(Attributes<'_>)) -> Resul
 }
 
 /// A flow that ends before it can be deleted is as good as deleted.
-fn delete(fd: &OwnedFd, family: u8, flow: &Handle) -> Result<(), SocketError> {
+fn delete(fd: &OwnedFd, flow: &Handle) -> Result<(), SocketError> {
     let mut writer = Writer::default();
     let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+    let family = number(flow.family);
     let open = writer.start(SUBSYSTEM << 8 | DELETE, flags, 2, family, 0);
     let nest = writer.nest(TUPLE_ORIGINAL);
     writer.bytes.extend(&flow.original);
