@@ -171,6 +171,12 @@ fn far_machines_are_reached(world: &World, families: &[Family]) {
             );
         }
     }
+    let far_node = world.nodes[1].ip_in(families[0]);
+    let to = SocketAddr::new(far_node.parse().expect("an IP"), 8080).to_string();
+    let explained = world.nodes[0].try_knarr(&["explain", "pod/shop-1", &to]);
+    let explained = String::from_utf8_lossy(&explained.stdout);
+    let told = format!("{far_node} sees {}", world.nodes[0].ip_in(families[0]));
+    assert!(explained.contains(&told), "{told}: {explained}");
     let api = SocketAddr::new(families[0].address([10, 0, 128, 1].into()), 443);
     let connected = probe::run_in(&far, move || {
         std::net::TcpStream::connect_timeout(&api, READY_TIME_MAX).map(drop)
