@@ -1,5 +1,7 @@
 //! Who is asking: from certificates and tokens to users. What a user may do is not decided here.
 
+mod browser;
+
 use http::HeaderMap;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -8,6 +10,8 @@ use crate::{
     tokens::Tokens,
     user::User,
 };
+
+pub(crate) use browser::move_token;
 
 /// Tells who sent a request from the connection's certificate and the request's headers.
 pub struct Authenticator {

@@ -37,7 +37,12 @@ pub(crate) use self::{
     exchange::{Exchange, Span},
     limits::Limits,
 };
-use crate::{State, auth::certificate_user, respond, user::User};
+use crate::{
+    State,
+    auth::{certificate_user, move_token},
+    respond,
+    user::User,
+};
 
 /// How long requests under way may take to finish at shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -212,6 +217,7 @@ async fn routed(
     peer: Option<Arc<User>>,
     mut request: Request<Body>,
 ) -> Response<Body> {
+    move_token(request.headers_mut());
     let path = request.uri().path();
     let user = endpoint
         .state

@@ -2,6 +2,7 @@
 
 mod feed;
 mod lines;
+mod socket;
 
 use std::{convert::Infallible, time::Duration};
 
@@ -24,7 +25,16 @@ use crate::{
 const TIMEOUT_SECONDS_MIN: u64 = 1800;
 
 /// Begins a watch.
-pub(crate) fn open(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
+pub(crate) async fn open(call: &mut Call, kind: &'static Kind) -> Result<Reply, Status> {
+    let feed = feed(call, kind)?;
+    if socket::is_wanted(&call.headers) {
+        return Ok(Reply::raw(socket::open(call, feed).await?));
+    }
+    Ok(Reply::raw(response(feed)))
+}
+
+/// What the client asked to be told.
+fn feed(call: &Call, kind: &'static Kind) -> Result<Feed, Status> {
     // A path of the old form says nothing of the query, which is judged as a list's.
     let options = match call.query.flag("watch") {
         Some(true) => ListOptions::for_watch(&call.query)?,
@@ -59,7 +69,7 @@ pub(crate) fn open(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
         && let Err(status) = read::check_not_ahead(store, &options.resource_version)
     {
         feed.refuse(status);
-        return Ok(Reply::raw(response(feed)));
+        return Ok(feed);
     }
     // A revision that is still to come is waited for: nothing before it is told.
     let outcome = if from_now && !skips_initial {
@@ -78,7 +88,7 @@ pub(crate) fn open(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
         Ok(watch) => feed.follow(watch),
         Err(_) => feed.expire(from, current),
     }
-    Ok(Reply::raw(response(feed)))
+    Ok(feed)
 }
 
 fn response(feed: Feed) -> Response<Body> {

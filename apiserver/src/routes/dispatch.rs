@@ -102,7 +102,7 @@ async fn answer(call: &mut Call) -> Result<Reply, Status> {
     match call.verb {
         Verb::Get => read::get(call, kind),
         Verb::List => read::list(call, kind),
-        Verb::Watch => watch::open(call, kind),
+        Verb::Watch => watch::open(call, kind).await,
         Verb::Create => write::create(call, kind).await,
         Verb::Update => write::put(call, kind, write::Part::Object).await,
         Verb::Patch => write::patch(call, kind, write::Part::Object).await,

@@ -175,6 +175,20 @@ async fn odd_requests_get_the_answers_of_kubernetes() {
 }
 
 #[tokio::test]
+async fn a_watch_is_told_over_a_web_socket_too() {
+    let running = run().await;
+    let target = "/api/v1/namespaces?watch=1&fieldSelector=metadata.name%3Ddefault";
+    let asked = format!(
+        "GET {target}&timeoutSeconds=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\n\r\n"
+    );
+    let (_, text) = ask(&running, asked.as_bytes(), Then::Nothing).await;
+    assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
+    assert!(text.contains(r#"{"type":"ADDED","object":{"#), "{text}");
+}
+
+#[tokio::test]
 async fn odd_bodies_get_the_answers_of_kubernetes() {
     let running = run().await;
     let post = |headers: &str, body: &[u8]| {
