@@ -2,6 +2,7 @@
 
 mod access;
 mod attach;
+mod backlog;
 mod channel;
 mod exec;
 mod logs;

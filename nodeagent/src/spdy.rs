@@ -1,7 +1,10 @@
 //! The server's side of a SPDY/3.1 session: bytes in, events and bytes out. Moves nothing itself, keeps no time.
 //!
-//! Flow-control windows are not kept: the clients of Kubernetes never send WINDOW_UPDATE, so whoever
-//! carries the bytes holds the peer back.
+//! Flow-control windows are not kept: neither the clients nor the servers of Kubernetes do, so whoever
+//! carries the bytes holds the peer back. Both are [spdystream], which sends no WINDOW_UPDATE and no SETTINGS and passes
+//! over those it is sent; a client that kept windows would wait for ever after 64 KiB there, too.
+//!
+//! [spdystream]: https://github.com/moby/spdystream/blob/v0.5.0/connection.go
 
 pub(crate) mod frame;
 mod headers;

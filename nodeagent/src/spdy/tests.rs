@@ -79,6 +79,40 @@ fn only_the_clients_pings_are_answered() {
     }
 }
 
+/// The smallest window there is, and updates that overflow it, change nothing of what is carried either way.
+#[test]
+fn windows_of_a_peer_are_passed_over() {
+    const INITIAL_WINDOW_SIZE: u32 = 7;
+    const PIECE_BYTES: usize = 32 << 10;
+    const DEFAULT_WINDOW_BYTES: usize = 64 << 10;
+    let (mut session, mut encoder) = (Session::new().unwrap(), headers::Encoder::new().unwrap());
+    let settings = Frame::Settings {
+        entries: vec![(INITIAL_WINDOW_SIZE, 1)],
+    };
+    assert!(session.receive(&settings.to_bytes()).unwrap().is_empty());
+    let opened = open(&mut encoder, 1, &[]).unwrap();
+    assert_eq!(session.receive(&opened).unwrap().len(), 1);
+    let piece = Frame::Data {
+        stream: 1,
+        payload: vec![b'x'; PIECE_BYTES].into(),
+        end: End::Open,
+    };
+    let mut received = 0;
+    while received < DEFAULT_WINDOW_BYTES * 4 {
+        for (stream, delta) in [(0, u32::MAX >> 1), (1, u32::MAX >> 1), (7, 0)] {
+            let update = Frame::WindowUpdate { stream, delta };
+            assert!(session.receive(&update.to_bytes()).unwrap().is_empty());
+        }
+        let events = session.receive(&piece.to_bytes()).unwrap();
+        let [Event::Data { payload, .. }] = events.as_slice() else {
+            panic!("{events:?}")
+        };
+        received += payload.len();
+    }
+    // Nothing is said about windows, which spdystream would take for an error.
+    assert!(session.take_outgoing().is_empty());
+}
+
 fn any_frame() -> impl Strategy<Value = Frame> {
     let stream = 1..0x8000_0000_u32;
     let end = prop_oneof![Just(End::Open), Just(End::Finished)];

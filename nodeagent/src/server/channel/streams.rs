@@ -17,8 +17,8 @@ use crate::spdy::{End, Event, Headers, Session, StreamId};
 /// What a client may take to open its streams, as in Kubernetes.
 const OPENING_TIME_MAX: Duration = Duration::from_secs(30);
 const FRAMES_WAITING_MAX: usize = 16;
-/// Pieces of input that may come before the last stream is open.
-const INPUTS_WAITING_MAX: usize = 64;
+/// Input that may come before the last stream is open.
+const WAITING_BYTES_MAX: usize = 1 << 20;
 const READ_BYTES: usize = 32 << 10;
 /// A size that grows beyond this is none.
 const RESIZE_BYTES_MAX: usize = 1 << 10;
@@ -70,7 +70,7 @@ pub(super) async fn open(
     let opened = async {
         while !receiver.streams.are_enough(wants) {
             receiver.read().await?;
-            if receiver.waiting.len() > INPUTS_WAITING_MAX {
+            if receiver.waiting_bytes() > WAITING_BYTES_MAX {
                 return Err(Gone);
             }
         }
@@ -182,6 +182,14 @@ impl Sender {
 }
 
 impl Receiver {
+    fn waiting_bytes(&self) -> usize {
+        let bytes = self.waiting.iter().map(|input| match input {
+            Input::Stdin(bytes) => bytes.len() + size_of::<Input>(),
+            Input::StdinEnd | Input::Resize { .. } | Input::End => size_of::<Input>(),
+        });
+        bytes.sum()
+    }
+
     pub(super) async fn next(&mut self) -> Input {
         loop {
             if let Some(input) = self.waiting.pop_front() {

@@ -34,11 +34,12 @@ pub(super) fn ports(query: &Query) -> Result<Vec<u16>, String> {
 pub(super) async fn run(socket: WebSocket, target: Target, ports: Vec<u16>) {
     let (sink, messages) = socket.split();
     let (outbound, carry) = lane::outbound(sink);
+    let room = lane::room();
     let mut connections = JoinSet::new();
     let mut inputs = Vec::new();
     for (data, port) in (0_u8..).step_by(2).zip(ports) {
         let error = data + 1;
-        let (input, receiver) = lane::input();
+        let (input, receiver) = room.queue();
         inputs.push(Some(input));
         let (target, outbound) = (target.clone(), outbound.clone());
         connections.spawn(async move {

@@ -9,15 +9,15 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
 
+use super::super::backlog::{self, Measured, Room};
 use super::target::Target;
 use crate::spdy::frame::Frame;
 use crate::spdy::{End, StreamId};
 
 const READ_BYTES: usize = 32 * 1024;
-/// Frames that wait for the client, all connections together, and for each connection.
-const FRAMES_WAITING_MAX: usize = 16;
+/// What waits for the client, and what waits for the pod, all connections of a client together.
+const WAITING_BYTES_MAX: u32 = 1 << 20;
 
 /// What a client sends into a connection; dropping the sender breaks it off.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,10 +26,20 @@ pub(super) enum Input {
     End,
 }
 
+impl Measured for Input {
+    fn size(&self) -> usize {
+        match self {
+            Self::Data(bytes) => bytes.len(),
+            Self::End => 0,
+        }
+    }
+}
+
 /// The way to a connection.
-pub(super) type Sender = mpsc::Sender<Input>;
+pub(super) type Sender = backlog::Sender<Input>;
+pub(super) type Receiver = backlog::Receiver<Input>;
 /// The way to the client.
-pub(super) type Outbound = mpsc::Sender<Bytes>;
+pub(super) type Outbound = backlog::Sender<Bytes>;
 
 /// How a connection's bytes are marked as its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,19 +97,19 @@ pub(super) fn channel(number: u8, payload: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// A way into a connection, and its end.
-pub(super) fn input() -> (Sender, mpsc::Receiver<Input>) {
-    mpsc::channel(FRAMES_WAITING_MAX)
+/// Room for what waits on the ways into a client's connections.
+pub(super) fn room() -> Room {
+    Room::new(WAITING_BYTES_MAX)
 }
 
 /// A way to the client; the future carries what is sent there, and closes when all senders are gone.
 pub(super) fn outbound(
     mut sink: SplitSink<WebSocket, Message>,
 ) -> (Outbound, impl Future<Output = ()> + Send + 'static) {
-    let (outbound, mut frames) = mpsc::channel::<Bytes>(FRAMES_WAITING_MAX);
+    let (outbound, mut frames) = room().queue::<Bytes>();
     let carry = async move {
         while let Some(frame) = frames.recv().await {
-            if sink.send(Message::Binary(frame)).await.is_err() {
+            if sink.send(Message::Binary(frame.value)).await.is_err() {
                 return;
             }
         }
@@ -112,10 +122,10 @@ pub(super) fn outbound(
 pub(super) fn bare_outbound(
     mut writer: WriteHalf<TokioIo<Upgraded>>,
 ) -> (Outbound, impl Future<Output = ()> + Send + 'static) {
-    let (outbound, mut frames) = mpsc::channel::<Bytes>(FRAMES_WAITING_MAX);
+    let (outbound, mut frames) = room().queue::<Bytes>();
     let carry = async move {
         while let Some(frame) = frames.recv().await {
-            if writer.write_all(&frame).await.is_err() {
+            if writer.write_all(&frame.value).await.is_err() {
                 return;
             }
         }
@@ -129,7 +139,7 @@ pub(super) async fn run(
     lane: Lane,
     target: Target,
     port: u16,
-    input: mpsc::Receiver<Input>,
+    input: Receiver,
     outbound: Outbound,
 ) {
     let outcome = match target.connect(port).await {
@@ -149,7 +159,7 @@ pub(super) async fn run(
 async fn copy(
     lane: Lane,
     stream: TcpStream,
-    input: mpsc::Receiver<Input>,
+    input: Receiver,
     outbound: &Outbound,
 ) -> Result<(), String> {
     let (reader, writer) = stream.into_split();
@@ -178,14 +188,14 @@ async fn to_client(
 }
 
 /// Ends only when the client breaks off: after its last byte the pod may still answer.
-async fn to_pod(mut writer: OwnedWriteHalf, mut input: mpsc::Receiver<Input>) {
+async fn to_pod(mut writer: OwnedWriteHalf, mut input: Receiver) {
     let mut is_open = true;
     while let Some(next) = input.recv().await {
         if !is_open {
             continue;
         }
-        let written = match next {
-            Input::Data(bytes) => writer.write_all(&bytes).await.is_ok(),
+        let written = match &next.value {
+            Input::Data(bytes) => writer.write_all(bytes).await.is_ok(),
             Input::End => writer.shutdown().await.is_ok_and(|()| false),
         };
         is_open = written;

@@ -8,12 +8,11 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinSet;
 use tokio_util::io::ReaderStream;
 
-use super::lane::{self, Input, Lane, Outbound, Sender};
+use super::super::backlog::{Refused, Room};
+use super::lane::{self, Input, Lane, Outbound, Receiver, Sender};
 use super::target::Target;
 use crate::spdy::frame::ResetStatus;
 use crate::spdy::{self, End, Event, Headers, Session, StreamId};
@@ -61,6 +60,7 @@ async fn serve(
         session,
         target,
         outbound,
+        room: lane::room(),
         halves: BTreeMap::new(),
         inputs: BTreeMap::new(),
         connections: JoinSet::new(),
@@ -83,6 +83,7 @@ struct Tunnel {
     session: Session,
     target: Target,
     outbound: Outbound,
+    room: Room,
     /// By request: connections of which only one stream is open yet.
     halves: BTreeMap<String, Half>,
     /// By data stream.
@@ -93,7 +94,7 @@ struct Tunnel {
 
 #[derive(Default)]
 struct Half {
-    data: Option<(StreamId, mpsc::Receiver<Input>)>,
+    data: Option<(StreamId, Receiver)>,
     error: Option<StreamId>,
 }
 
@@ -151,7 +152,7 @@ impl Tunnel {
         if is_error {
             half.error = Some(stream);
         } else {
-            let (input, receiver) = lane::input();
+            let (input, receiver) = self.room.queue();
             self.inputs.insert(stream, input);
             half.data = Some((stream, receiver));
         }
@@ -186,12 +187,9 @@ impl Tunnel {
             let taken = if is_waiting {
                 input.try_send(part)
             } else {
-                input
-                    .send(part)
-                    .await
-                    .map_err(|error| TrySendError::Closed(error.0))
+                input.send(part).await.map_err(|_| Refused::Gone)
             };
-            if let Err(TrySendError::Full(_)) = taken {
+            if taken == Err(Refused::Full) {
                 self.session.reset(stream, ResetStatus::FlowControlError);
                 self.inputs.remove(&stream);
                 return;
