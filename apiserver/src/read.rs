@@ -10,7 +10,7 @@ mod token;
 use std::sync::Arc;
 
 use axum::response::Response;
-use bytes::BufMut;
+use bytes::BytesMut;
 use http::StatusCode;
 use knarr_api::{
     kind::Kind,
@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 pub(crate) use select::Selection;
 pub(crate) use show::{Shown, document_in, object};
 
-use self::token::Moment;
+use self::{pieces::Layout, token::Moment};
 use crate::{
     call::Call,
     negotiate::{Accepted, Encoding, Form},
@@ -91,10 +91,8 @@ pub(crate) fn list(call: &Call, kind: &'static Kind) -> Result<Reply, Status> {
     let Accepted { form, encoding } = call.accepted()?;
     let shown = Shown::new(call, kind)?;
     let bytes: usize = objects.iter().map(|stored| stored.document.len()).sum();
-    // Indenting would take all of it at once.
-    let in_pieces = [Encoding::Json, Encoding::IndentedJson].contains(&encoding);
-    if bytes > WHOLE_BYTES_MAX && in_pieces {
-        return Ok(Reply::raw(long(kind, shown, metadata, objects)));
+    if bytes > WHOLE_BYTES_MAX {
+        return Ok(Reply::raw(long(kind, shown, encoding, metadata, objects)));
     }
     match form {
         Form::Object if kind.view.is_none() => {
@@ -120,18 +118,29 @@ pub(crate) fn page(
 }
 
 /// A list that is put together while the client reads it.
-fn long(kind: &'static Kind, shown: Shown, metadata: Value, objects: Vec<Arc<Stored>>) -> Response {
+fn long(
+    kind: &'static Kind,
+    shown: Shown,
+    encoding: Encoding,
+    metadata: Value,
+    objects: Vec<Arc<Stored>>,
+) -> Response {
+    let is_stored_form = shown.form() == Form::Object && kind.view.is_none();
+    // Indenting would take all of it at once.
+    let is_json = [Encoding::Json, Encoding::IndentedJson].contains(&encoding);
+    if is_stored_form && is_json {
+        let layout = Layout::stitched(stitch::opening(kind, &metadata));
+        return pieces::response(layout, objects, stitch::items);
+    }
     let shell = shown.many(Vec::new(), metadata);
     let field = shown.items_field();
-    if shown.form() == Form::Object && kind.view.is_none() {
-        return pieces::response(shell, field, objects, stitch::items);
-    }
-    pieces::response(shell, field, objects, move |out, batch| {
+    let (layout, write): (_, fn(&mut BytesMut, &Value, &str)) = match encoding {
+        Encoding::Json | Encoding::IndentedJson => (Layout::json(shell, field), pieces::write_json),
+        Encoding::Yaml => (Layout::yaml(shell, field), pieces::write_yaml),
+    };
+    pieces::response(layout, objects, move |out, batch| {
         let objects = batch.iter().map(|stored| object(kind, stored)).collect();
-        let list = shown.many(objects, Value::Null);
-        // `[…]` without its brackets.
-        let items = list[field].to_string();
-        out.put_slice(items.get(1..items.len() - 1).unwrap_or_default().as_bytes());
+        write(out, &shown.many(objects, Value::Null), field);
     })
 }
 

@@ -12,15 +12,20 @@ use crate::storage::Stored;
 pub(super) fn list(kind: &Kind, metadata: &Value, objects: &[Arc<Stored>]) -> Bytes {
     let size: usize = objects.iter().map(|stored| stored.document.len() + 1).sum();
     let mut body = BytesMut::with_capacity(size + 256);
-    let head = format!(
+    body.put_slice(&opening(kind, metadata));
+    items(&mut body, objects);
+    body.put_slice(b"]}");
+    body.freeze()
+}
+
+/// A list up to where its first item begins.
+pub(super) fn opening(kind: &Kind, metadata: &Value) -> Bytes {
+    let opening = format!(
         r#"{{"kind":"{}List","apiVersion":"{}","metadata":{metadata},"items":["#,
         kind.kind,
         kind.api_version(),
     );
-    body.put_slice(head.as_bytes());
-    items(&mut body, objects);
-    body.put_slice(b"]}");
-    body.freeze()
+    Bytes::from(opening)
 }
 
 /// Items of a list, with commas between them.

@@ -3,6 +3,7 @@
 mod access;
 mod deletes;
 mod hostile;
+mod long_lists;
 mod reads;
 mod streams;
 mod watches;
