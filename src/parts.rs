@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     exit::{Code, Failure},
-    host,
+    heap, host,
     join::{Credentials, Issued, Serving},
     ranges::Ranges,
     renewal::{self, Sign},
@@ -61,6 +61,7 @@ pub(crate) async fn open_api(settings: &Settings, ranges: &Ranges) -> Result<Api
         node_port_range: settings.node_ports.clone(),
         requests_inflight_max: settings.requests_inflight_max,
         mutating_requests_inflight_max: settings.mutating_requests_inflight_max,
+        give_back_memory: heap::give_back,
         lb_pool: ranges.lb_pool.join(","),
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
         cluster_dns: Vec::new(),

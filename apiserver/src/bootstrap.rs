@@ -135,6 +135,7 @@ fn settings(config: &Config) -> Wanted {
         cluster_dns: _,
         requests_inflight_max: _,
         mutating_requests_inflight_max: _,
+        give_back_memory: _,
     } = config;
     let (start, end) = (node_port_range.start(), node_port_range.end());
     let data = BTreeMap::from([

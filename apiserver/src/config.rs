@@ -29,6 +29,8 @@ pub struct Config {
     pub requests_inflight_max: usize,
     /// The same for those that change something.
     pub mutating_requests_inflight_max: usize,
+    /// Gives what is free of the process's memory back to the system.
+    pub give_back_memory: fn(),
 }
 
 /// The first usable address of a range: the one of `default/kubernetes` in a service range.
@@ -72,6 +74,7 @@ impl Config {
             cluster_dns: Vec::new(),
             requests_inflight_max: 400,
             mutating_requests_inflight_max: 200,
+            give_back_memory: || (),
         }
     }
 }

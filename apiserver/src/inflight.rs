@@ -14,6 +14,7 @@ pub(crate) use self::room::{Refused, Share};
 use crate::{
     User,
     authorize::MASTERS,
+    freed::Freed,
     request::{RequestInfo, Verb},
     respond,
     serve::Span,
@@ -64,7 +65,7 @@ pub(crate) struct Seat(
 
 impl Inflight {
     /// Zero is no bound, as with kube-apiserver.
-    pub(crate) fn new(reading_max: usize, mutating_max: usize) -> Self {
+    pub(crate) fn new(reading_max: usize, mutating_max: usize, freed: &Arc<Freed>) -> Self {
         let room = |max: usize| {
             let max = max.min(Semaphore::MAX_PERMITS);
             (max > 0).then(|| Arc::new(Semaphore::new(max)))
@@ -74,7 +75,7 @@ impl Inflight {
             mutating: room(mutating_max),
             watching: Arc::new(Semaphore::new(WATCHES_MAX)),
             large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
-            room: Room::new(LARGE_BODIES_BYTES_MAX),
+            room: Room::new(LARGE_BODIES_BYTES_MAX, freed.clone()),
         }
     }
 
@@ -174,7 +175,7 @@ mod tests {
 
     #[test]
     fn what_is_over_is_refused_unless_it_is_an_administrators() {
-        let inflight = Inflight::new(1, 0);
+        let inflight = Inflight::new(1, 0, &Freed::new(|| ()));
         let (user, master) = (User::new("jo", &[]), User::new("root", &[MASTERS]));
         let first = inflight.seat(Load::Reading, &user);
         assert!(first.is_some());

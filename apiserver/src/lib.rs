@@ -14,6 +14,7 @@ pub mod config;
 pub mod controllers;
 mod delete;
 mod discovery;
+mod freed;
 mod inflight;
 mod join;
 mod keys;
@@ -49,6 +50,7 @@ use self::{
     allocate::Allocator,
     auth::Authenticator,
     authorize::Authorizer,
+    freed::Freed,
     inflight::Inflight,
     keys::Keys,
     pki::Pki,
@@ -70,6 +72,7 @@ pub struct State {
     pub authenticator: Authenticator,
     pub authorizer: Authorizer,
     pub inflight: Inflight,
+    pub(crate) freed: Arc<Freed>,
     pub pki: Pki,
     pub join_token: JoinToken,
 }
@@ -124,12 +127,15 @@ impl Server {
         let allocator = Allocator::new(store.clone(), &config, Box::new(random));
         let accounts = Accounts::new(store.clone(), accounts, &config);
         let authenticator = Authenticator::new(tokens, accounts);
+        let freed = Freed::new(config.give_back_memory);
         let inflight = Inflight::new(
             config.requests_inflight_max,
             config.mutating_requests_inflight_max,
+            &freed,
         );
         let state = Arc::new(State {
             config,
+            freed,
             inflight,
             allocator,
             authenticator,

@@ -64,7 +64,7 @@ pub(crate) struct Endpoint {
 /// Serves until `shutdown`, then lets requests under way finish.
 pub(crate) async fn serve(endpoint: Endpoint, listener: TcpListener, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
-    let connections = Connections::new(endpoint.limits);
+    let connections = Connections::new(endpoint.limits, endpoint.state.freed.clone());
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,

@@ -12,6 +12,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::freed::Freed;
+
 /// How long a client may keep the server waiting for a body, all pauses together, when others have no room.
 const DELAY_MAX: Duration = Duration::from_secs(1);
 /// How long a body waits for room in all; then its client is asked to come back.
@@ -19,11 +21,15 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 /// A reader may become too slow without anything happening.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// What becomes of a body takes about so many times its bytes.
+const DECODED_SIZE: usize = 4;
+
 /// Bytes that large bodies may hold, all together.
 pub(super) struct Room {
     bytes_max: usize,
     ledger: Mutex<Ledger>,
-    freed: Notify,
+    left: Notify,
+    freed: Arc<Freed>,
 }
 
 /// One body's part of the room, for as long as its bytes are there.
@@ -63,11 +69,12 @@ struct Reader {
 }
 
 impl Room {
-    pub(super) fn new(bytes_max: usize) -> Arc<Self> {
+    pub(super) fn new(bytes_max: usize, freed: Arc<Freed>) -> Arc<Self> {
         Arc::new(Room {
             bytes_max,
+            freed,
             ledger: Mutex::default(),
-            freed: Notify::new(),
+            left: Notify::new(),
         })
     }
 
@@ -104,7 +111,7 @@ impl Share {
     /// Takes room for some bytes more, as soon as there is any.
     pub(crate) async fn grow(&mut self, bytes: usize) -> Result<(), Refused> {
         loop {
-            let freed = self.room.freed.notified();
+            let left = self.room.left.notified();
             let began = Instant::now();
             {
                 let mut ledger = self.room.ledger();
@@ -121,7 +128,7 @@ impl Share {
                 return Err(Refused::Crowded);
             }
             // Either is a reason to look.
-            let _ = timeout(LOOK_AGAIN, freed).await;
+            let _ = timeout(LOOK_AGAIN, left).await;
             self.waited += began.elapsed();
         }
     }
@@ -144,7 +151,8 @@ impl Drop for Share {
             ledger.whole_bytes -= self.bytes;
         }
         drop(ledger);
-        self.room.freed.notify_waiters();
+        self.room.left.notify_waiters();
+        self.room.freed.note(self.bytes * DECODED_SIZE);
     }
 }
 
@@ -256,7 +264,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_leaves_makes_room_for_what_waits() {
-        let room = Room::new(10);
+        let room = Room::new(10, Freed::new(|| ()));
         let mut first = room.enter();
         first.grow(10).await.unwrap();
         first.is_whole();

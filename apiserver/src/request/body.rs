@@ -226,10 +226,15 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::freed::Freed;
+
+    fn inflight_without_end() -> Inflight {
+        Inflight::new(0, 0, &Freed::new(|| ()))
+    }
 
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused() {
-        let inflight = Inflight::new(0, 0);
+        let inflight = inflight_without_end();
         let body = |length: usize| Body::from(vec![b'x'; length]);
         let refused = read(body(BODY_BYTES_MAX + 1), &inflight).await;
         assert_eq!(refused.err().map(|status| status.code), Some(413));
@@ -242,13 +247,13 @@ mod tests {
         let first = futures_util::stream::iter([Ok::<_, std::io::Error>("{")]);
         let endless = futures_util::StreamExt::chain(first, futures_util::stream::pending());
         let body = Body::from_stream(endless);
-        let outcome = read_within(Duration::from_millis(20), body, &Inflight::new(0, 0)).await;
+        let outcome = read_within(Duration::from_millis(20), body, &inflight_without_end()).await;
         assert_eq!(outcome.err().map(|status| status.code), Some(504));
     }
 
     #[tokio::test]
     async fn large_bodies_wait_for_each_other_and_small_ones_for_none() {
-        let inflight = Inflight::new(0, 0);
+        let inflight = inflight_without_end();
         let body = |length: usize| Body::from(vec![b'x'; length]);
         let mut held = Vec::new();
         let soon = Duration::from_millis(20);
@@ -273,7 +278,7 @@ mod tests {
 
     #[tokio::test]
     async fn slow_senders_keep_no_place_from_others_and_give_up_their_room() {
-        let inflight = Arc::new(Inflight::new(0, 0));
+        let inflight = Arc::new(inflight_without_end());
         let read_all = |count: usize, body: fn() -> Body| {
             let inflight = inflight.clone();
             let read = move || {

@@ -15,10 +15,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{exchange::Exchange, limits::Limits};
+use crate::freed::Freed;
+
+/// About what a connection that was used a little leaves behind.
+const CONNECTION_BYTES: usize = 64 << 10;
 
 /// All connections of one server.
 pub(super) struct Connections {
     limits: Limits,
+    freed: Arc<Freed>,
     open: Mutex<BTreeMap<u64, Weak<Connection>>>,
     next: AtomicU64,
 }
@@ -39,9 +44,10 @@ struct Exchanges {
 }
 
 impl Connections {
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
+    pub(super) fn new(limits: Limits, freed: Arc<Freed>) -> Arc<Self> {
         Arc::new(Connections {
             limits,
+            freed,
             open: Mutex::default(),
             next: AtomicU64::new(0),
         })
@@ -167,5 +173,6 @@ async fn until_quiet(under_way: &mut watch::Receiver<usize>) {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.all.all().remove(&self.number);
+        self.all.freed.note(CONNECTION_BYTES);
     }
 }
