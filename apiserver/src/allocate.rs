@@ -104,7 +104,6 @@ impl Allocator {
             (true, false) => draft.release_port(&old["spec"]["healthCheckNodePort"]),
             (true, true) | (false, false) => {}
         }
-        draft.restore_addresses(service);
         Ok(draft.writes())
     }
 
@@ -138,7 +137,6 @@ impl Allocator {
             owner: owner(service),
             mode,
             addresses: Vec::new(),
-            shown: Vec::new(),
             ports: Vec::new(),
             freed: Vec::new(),
         }
@@ -152,8 +150,6 @@ struct Draft<'a> {
     owner: Owner,
     mode: Mode,
     addresses: Vec<IpAddr>,
-    /// Held already, and to be shown by an IPAddress again.
-    shown: Vec<IpAddr>,
     ports: Vec<i64>,
     freed: Vec<Claim>,
 }
@@ -177,9 +173,6 @@ impl Draft<'_> {
             let owner = self.owner.clone();
             writes.push(put_ip_address(address, &owner));
             writes.push(Write::Claim(Claim::ClusterIp { address, owner }));
-        }
-        for address in self.shown {
-            writes.push(put_ip_address(address, &self.owner));
         }
         for port in self.ports {
             let owner = self.owner.clone();

@@ -17,6 +17,7 @@ mod follow;
 mod gc;
 mod history;
 mod inventory;
+mod ipaddress;
 mod job;
 mod loadbalancer;
 mod mirroring;
@@ -85,6 +86,7 @@ pub async fn run(
     cronjob::spawn(&cluster, &shutdown, &mut tasks);
     aggregation::spawn(&cluster, &shutdown, &mut tasks);
     servicecidr::spawn(&cluster, &shutdown, &mut tasks);
+    ipaddress::spawn(&cluster, &shutdown, &mut tasks);
     deployment::spawn(&cluster, &shutdown, &mut tasks);
     scheduler::spawn(&cluster, &shutdown, &mut tasks);
     node::spawn(&cluster, &shutdown, &mut tasks);

@@ -81,19 +81,6 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Makes the IPAddresses again that somebody deleted while the Service kept its addresses.
-    pub(super) fn restore_addresses(&mut self, service: &Value) {
-        let held = texts(&service["spec"]["clusterIPs"]);
-        for address in held.iter().filter_map(|text| parse_sloppy(text)) {
-            let is_held = self.claims.cluster_ip(address) == Some(&self.owner);
-            let is_freed = |claim: &Claim| matches!(claim, Claim::ClusterIp { address: freed, .. } if *freed == address);
-            let is_shown = self.allocator.store.get(&ip_address_key(address)).is_some();
-            if is_held && !is_shown && !self.freed.iter().any(is_freed) {
-                self.shown.push(address);
-            }
-        }
-    }
-
     pub(super) fn release_addresses(&mut self, service: &Value) {
         if holds_addresses(service) {
             for address in texts(&service["spec"]["clusterIPs"]) {

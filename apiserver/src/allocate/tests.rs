@@ -326,17 +326,17 @@ async fn a_refusal_shows_the_addresses_as_they_were_asked_for() {
 }
 
 #[tokio::test]
-async fn an_update_shows_a_held_address_again() {
+async fn a_start_shows_a_held_address_again() {
     let world = World::new(&["10.0.0.0/24"]).await;
-    let spec = |port| json!({"clusterIP": "10.0.0.9", "ports": ports(&[(port, "TCP", 0)])});
-    world.create("s", spec(80)).await.unwrap();
+    let spec = json!({"clusterIP": "10.0.0.9", "ports": ports(&[(80, "TCP", 0)])});
+    world.create("s", spec).await.unwrap();
     let key = ip_address_key("10.0.0.9".parse().unwrap());
     let gone = Write::Delete {
         key: key.clone(),
         expect: Expect::Any,
     };
     world.store.commit(vec![gone]).await.unwrap();
-    world.update("s", spec(81)).await.unwrap();
+    world.store.commit(repairs(&world.store)).await.unwrap();
     let shown = world.store.get(&key).unwrap().object();
     assert_eq!(shown["spec"]["parentRef"]["name"], "s");
     assert!(repairs(&world.store).is_empty());
