@@ -179,7 +179,7 @@ fn updated(
         }
     };
     let ignored = reset_fields(kind, manager.subresource);
-    let changes = Comparison::of(root(kind), old, new).without_below(ignored);
+    let changes = Comparison::of(root(kind), old, new).without_below(&ignored);
     let changed = changes.added.union(&changes.modified);
     keep_known_versions(kind, &mut managers);
     for owned in managers.values_mut() {
@@ -249,7 +249,7 @@ impl Apply<'_> {
         let mut own = Owned {
             api_version: self.kind.api_version(),
             time: last.as_ref().and_then(|l| l.time.clone()),
-            set: fieldset::of(self.place, self.config).without_below(ignored),
+            set: fieldset::of(self.place, self.config).without_below(&ignored),
         };
         let object = match &last {
             Some(last) if !last.set.difference(&own.set).is_empty() => {
@@ -257,7 +257,7 @@ impl Apply<'_> {
             }
             _ => merged,
         };
-        let changes = Comparison::of(self.place, live, &object).without_below(ignored);
+        let changes = Comparison::of(self.place, live, &object).without_below(&ignored);
         let changed = changes.modified.union(&changes.added);
         let contested: Conflicts = managers
             .iter()
@@ -368,17 +368,12 @@ fn root(kind: &Kind) -> Place {
     schema::of(kind).map_or(Place::Free, Place::Root)
 }
 
-/// Writes through the object never own status, writes through a subresource never own spec.
-fn reset_fields(kind: &Kind, subresource: &str) -> &'static Set {
-    static NOTHING: OnceLock<Set> = OnceLock::new();
-    static STATUS: OnceLock<Set> = OnceLock::new();
-    static SPEC: OnceLock<Set> = OnceLock::new();
+/// What a write does not own whatever it says: writes through the object no status, writes through `/status` no spec.
+fn reset_fields(kind: &Kind, subresource: &str) -> Set {
     match subresource {
-        "" if kind.has_subresource("status") => {
-            STATUS.get_or_init(|| Set::from_paths(&[&["status"]]))
-        }
-        "status" => SPEC.get_or_init(|| Set::from_paths(&[&["spec"]])),
-        _ => NOTHING.get_or_init(Set::default),
+        "" | "finalize" if kind.has_subresource("status") => Set::from_paths(&[&["status"]]),
+        "status" => Set::from_paths(kind.strategy.status_resets),
+        _ => Set::default(),
     }
 }
 

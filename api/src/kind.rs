@@ -94,6 +94,8 @@ pub struct Strategy {
     /// As `prepare_update`, for writes through `/status`.
     pub prepare_status: fn(new: &mut Value, old: &Value),
     pub validate_status: fn(new: &Value, old: &Value) -> Vec<field::Error>,
+    /// Paths that a write through `/status` can neither change nor own.
+    pub status_resets: &'static [&'static [&'static str]],
     /// Texts for `Warning: 299` headers of creates and updates that are not refused.
     pub warnings: fn(new: &Value, old: Option<&Value>) -> Vec<String>,
     /// As `warnings`, for writes through `/status`.
@@ -124,6 +126,7 @@ impl Strategy {
         finalizer_names: FinalizerNames::StandardOrPrefixed,
         prepare_status: |_, _| {},
         validate_status: |_, _| Vec::new(),
+        status_resets: &[&["spec"]],
         warnings: |_, _| Vec::new(),
         status_warnings: |_, _| Vec::new(),
         generation: Generation::None,

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::kinds;
+use crate::{kinds, patch};
 
 const TIME: &str = "2026-01-02T03:04:05Z";
 const LATER: &str = "2026-01-02T03:04:06Z";
@@ -211,6 +211,44 @@ fn status_is_owned_apart() {
         error.message,
         "Apply failed with 1 conflict: conflict with \"lb-controller\" with subresource \"status\" using v1: .status.loadBalancer.ingress"
     );
+}
+
+#[test]
+fn a_write_through_status_owns_nothing_that_is_reset() {
+    let check = |group: &str, name: &str, changes: Value, expected: Value| {
+        let kind = kinds::by_kind(group, "v1", name).unwrap();
+        let status = Manager {
+            subresource: "status",
+            ..by("controller")
+        };
+        let base = json!({"apiVersion": kind.api_version(), "kind": name, "metadata": {"name": "a"}, "spec": {}, "status": {}});
+        let mut object = base;
+        track_update(kind, None, &mut object, &by("creator"));
+        object["metadata"]["managedFields"] = json!([{
+            "manager": "creator", "operation": "Update", "apiVersion": kind.api_version(),
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {}},
+        }]);
+        let mut new = object.clone();
+        patch::merge(&mut new, &changes);
+        track_update(kind, Some(&object), &mut new, &status);
+        let owned = managers_of(&new)
+            .into_iter()
+            .find(|(who, _)| who == "controller Update");
+        assert_eq!(
+            owned.map(|(_, set)| set),
+            serde_json::from_value(expected).unwrap()
+        );
+    };
+    let labelled = json!({"metadata": {"labels": {"a": "b"}}, "status": {"replicas": 1}});
+    let replicas = json!({"f:status": {"f:replicas": {}}});
+    let both =
+        json!({"f:metadata": {"f:labels": {".": {}, "f:a": {}}}, "f:status": {"f:replicas": {}}});
+    check("apps", "Deployment", labelled.clone(), replicas);
+    check("apps", "ReplicaSet", labelled, both);
+    let owners = json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u"}]}});
+    check("", "Pod", owners, json!(null));
+    let range = json!({"metadata": {"annotations": {"a": "b"}}, "spec": {"cidrs": ["10.0.0.0/8"]}});
+    check("networking.k8s.io", "ServiceCIDR", range, json!(null));
 }
 
 #[test]

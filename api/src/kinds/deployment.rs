@@ -29,6 +29,7 @@ pub static DEPLOYMENT: Kind = Kind {
         validate_update,
         prepare_status,
         validate_status,
+        status_resets: &[&["spec"], &["metadata", "labels"]],
         warnings: rollout::warnings,
         generation: Generation::SpecAndAnnotations,
         ..Strategy::BASE

@@ -53,6 +53,7 @@ pub static SERVICE_CIDR: Kind = Kind {
             restore(new, old, "spec");
             meta::restore_for_status(new, old);
         },
+        status_resets: &[&["spec"], &["metadata"]],
         ..Strategy::BASE
     },
     columns: &[

@@ -42,6 +42,11 @@ pub static POD: Kind = Kind {
         validate_update: update::validate,
         prepare_status: status::prepare,
         validate_status: status::validate,
+        status_resets: &[
+            &["spec"],
+            &["metadata", "deletionTimestamp"],
+            &["metadata", "ownerReferences"],
+        ],
         warnings: warnings::pod,
         generation: Generation::Spec,
         returns_deleted_object: true,

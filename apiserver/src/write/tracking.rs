@@ -2,6 +2,7 @@
 
 use knarr_api::{
     apply::{self, Manager},
+    kinds::pod::update as pod,
     meta,
 };
 use serde_json::Value;
@@ -67,7 +68,12 @@ impl Writer<'_> {
                     }
                 }
             }
-            Part::Object | Part::Finalizers | Part::Scale | Part::Resize => {}
+            Part::Resize => {
+                if let Some(old) = old {
+                    pod::prepare_resize(new, old);
+                }
+            }
+            Part::Object | Part::Finalizers | Part::Scale => {}
         }
     }
 }
