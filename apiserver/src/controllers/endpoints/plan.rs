@@ -137,7 +137,7 @@ fn offered(pod: &Pod, port: &ServicePort) -> Option<EndpointPort> {
     })
 }
 
-/// Keeps what the object may hold: ready addresses first.
+/// Keeps what the object may hold: ready addresses first, and of each subset its part.
 fn truncated(mut subsets: Vec<EndpointSubset>) -> (Vec<EndpointSubset>, bool) {
     let count = |addresses: &Option<Vec<EndpointAddress>>| addresses.as_ref().map_or(0, Vec::len);
     let ready: usize = subsets.iter().map(|subset| count(&subset.addresses)).sum();
@@ -148,22 +148,40 @@ fn truncated(mut subsets: Vec<EndpointSubset>) -> (Vec<EndpointSubset>, bool) {
     if ready + not_ready <= ADDRESSES_MAX {
         return (subsets, false);
     }
-    let mut room_ready = ready.min(ADDRESSES_MAX);
-    let mut room_not_ready = ADDRESSES_MAX - room_ready;
-    for subset in &mut subsets {
-        shorten(&mut subset.addresses, &mut room_ready);
-        shorten(&mut subset.not_ready_addresses, &mut room_not_ready);
+    if ready > ADDRESSES_MAX {
+        shorten(&mut subsets, |s| &mut s.addresses, ready, ADDRESSES_MAX);
+        subsets
+            .iter_mut()
+            .for_each(|subset| subset.not_ready_addresses = None);
+    } else {
+        let room = ADDRESSES_MAX - ready;
+        shorten(
+            &mut subsets,
+            |s| &mut s.not_ready_addresses,
+            not_ready,
+            room,
+        );
     }
     subsets.retain(|subset| subset.addresses.is_some() || subset.not_ready_addresses.is_some());
     (subsets, true)
 }
 
-fn shorten(addresses: &mut Option<Vec<EndpointAddress>>, room: &mut usize) {
-    let Some(list) = addresses else { return };
-    list.truncate(*room);
-    *room -= list.len();
-    if list.is_empty() {
-        *addresses = None;
+/// Leaves `room` of `total` addresses, rounding every subset's part up, so that the last may get less.
+fn shorten(
+    subsets: &mut [EndpointSubset],
+    list: impl Fn(&mut EndpointSubset) -> &mut Option<Vec<EndpointAddress>>,
+    total: usize,
+    room: usize,
+) {
+    let mut left = room;
+    for subset in subsets {
+        let addresses = list(subset);
+        let Some(all) = addresses else { continue };
+        all.truncate((all.len() * room).div_ceil(total).min(left));
+        left -= all.len();
+        if all.is_empty() {
+            *addresses = None;
+        }
     }
 }
 
@@ -302,6 +320,33 @@ mod tests {
                 .map(String::as_str),
             Some("truncated")
         );
+    }
+
+    #[test]
+    fn subsets_are_shortened_in_proportion() {
+        let check = |counts: &[(usize, usize)], expected: &[(usize, usize)]| {
+            let list = |count| {
+                let address = EndpointAddress::default();
+                Some(vec![address; count]).filter(|_| count > 0)
+            };
+            let subsets = counts.iter().map(|&(ready, not_ready)| EndpointSubset {
+                addresses: list(ready),
+                not_ready_addresses: list(not_ready),
+                ports: None,
+            });
+            let count = |list: &Option<Vec<_>>| list.as_ref().map_or(0, Vec::len);
+            let (subsets, cut) = truncated(subsets.collect());
+            let seen: Vec<_> = subsets
+                .iter()
+                .map(|s| (count(&s.addresses), count(&s.not_ready_addresses)))
+                .collect();
+            assert_eq!((seen.as_slice(), cut), (expected, counts != expected));
+        };
+        check(&[(600, 100), (300, 0)], &[(600, 100), (300, 0)]);
+        check(&[(600, 9), (600, 0)], &[(500, 0), (500, 0)]);
+        check(&[(1, 0), (1500, 0)], &[(1, 0), (999, 0)]);
+        check(&[(1500, 0), (1, 5)], &[(1000, 0)]);
+        check(&[(400, 300), (400, 300)], &[(400, 100), (400, 100)]);
     }
 
     #[test]
