@@ -17,7 +17,9 @@ pub static LEASE: Kind = Kind {
     singular: "lease",
     durability: Durability::Memory,
     strategy: Strategy {
+        prepare_create: |lease| drop_election(lease, &Value::Null),
         validate_create: validate,
+        prepare_update: drop_election,
         validate_update: |new, _| validate(new),
         finalizer_names: FinalizerNames::Any,
         create_on_update: true,
@@ -32,6 +34,17 @@ pub static LEASE: Kind = Kind {
     cells,
     ..Kind::BASE
 };
+
+/// Kubernetes keeps what coordinated elections need only where they are turned on, which is not its default.
+fn drop_election(new: &mut Value, old: &Value) {
+    for field in ["strategy", "preferredHolder"] {
+        if old["spec"][field].is_null()
+            && let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut)
+        {
+            spec.remove(field);
+        }
+    }
+}
 
 fn validate(lease: &Value) -> Vec<Error> {
     let path = Path::new("spec");

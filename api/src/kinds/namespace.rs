@@ -1,5 +1,7 @@
 //! Namespace: the user's grouping of objects; its deletion is finished by a controller through `finalize`.
 
+mod policy;
+
 use serde_json::Value;
 
 use crate::{
@@ -35,9 +37,9 @@ pub static NAMESPACE: Kind = Kind {
         validate_name: names::dns1123_label,
         default,
         prepare_create,
-        validate_create: |namespace| validate_finalizers(namespace),
+        validate_create: |namespace| validate(namespace, None),
         prepare_update,
-        validate_update: |new, _| validate_finalizers(new),
+        validate_update: |new, old| validate(new, Some(old)),
         metadata_checks: &[MetadataCheck::Create, MetadataCheck::Update],
         prepare_status: |new, old| restore(new, old, "spec"),
         validate_status: |new, _| validate_phase(new).into_iter().collect(),
@@ -108,6 +110,15 @@ pub fn validate_finalize(new: &Value, old: &Value) -> Vec<Error> {
         ));
     }
     errors
+}
+
+/// Labels of Pod Security are looked at only where nothing else is wrong, as Kubernetes' admission does.
+fn validate(namespace: &Value, old: Option<&Value>) -> Vec<Error> {
+    let errors = validate_finalizers(namespace);
+    if !errors.is_empty() || !NAMESPACE.validate_metadata(namespace).is_empty() {
+        return errors;
+    }
+    policy::validate(namespace, old)
 }
 
 fn validate_finalizers(namespace: &Value) -> Vec<Error> {
