@@ -1,5 +1,7 @@
 //! Reads tables of iptables' old kind, which nf_tables does not know. Changes none of them, and makes none.
 
+mod lock;
+
 use std::{
     fs, io,
     os::fd::{AsRawFd, OwnedFd},
@@ -7,6 +9,7 @@ use std::{
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
+pub(crate) use self::lock::Runs;
 use crate::nftables::wire::{Deed, ForeignChain, Keeper, Point, Policy};
 
 /// The kernel's numbers of the hooks, in order, and the chains that stand at them.

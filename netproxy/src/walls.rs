@@ -24,6 +24,7 @@ const SETTLE_TIME: Duration = Duration::from_secs(1);
 /// Looks until shutdown.
 pub(crate) async fn run(changed: Arc<Notify>, recorder: Recorder, shutdown: CancellationToken) {
     let mut told = BTreeSet::new();
+    let mut runs_of_legacy = legacy::Runs::watch();
     loop {
         match tokio::task::spawn_blocking(look).await {
             Ok(Ok(found)) => {
@@ -38,6 +39,7 @@ pub(crate) async fn run(changed: Arc<Notify>, recorder: Recorder, shutdown: Canc
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = changed.notified() => {}
+            () = runs_of_legacy.heard() => {}
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
