@@ -82,6 +82,13 @@ pub(crate) struct Outcome {
     pub(crate) new_warnings: Vec<Warning>,
 }
 
+impl Outcome {
+    /// When to try again what failed.
+    fn retry_at(&self, now: Instant) -> Option<Instant> {
+        self.applied.is_err().then(|| now + RETRY_INTERVAL)
+    }
+}
+
 impl Proxy {
     pub(crate) fn new(store: Store, dataplane: Nftables, resident: Resident) -> Self {
         let believed = Belief::Unknown;
@@ -346,10 +353,7 @@ pub(crate) async fn run(
         }
         reports.vitals.pulse.queued(Instant::now());
         let (mut current, outcome) = sync_aside(current).await?;
-        retry = outcome
-            .applied
-            .is_err()
-            .then(|| Instant::now() + RETRY_INTERVAL);
+        retry = outcome.retry_at(Instant::now());
         report(&outcome, &mut current.store, &reports);
         reports
             .published

@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    EXCLUDED_LABEL, FrontSnapshot, ServicePortOf, Standing, each_service_port, facts, node_port_of,
+    EXCLUDED_LABEL, FrontSnapshot, Standing, facts,
+    service_port::{ServicePortOf, each_service_port, node_port_of},
 };
 use crate::{
     endpoint::State,

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::check::check as flaws;
+use crate::{check::check as flaws, frontend::Answer};
 
 /// Two nodes, one pod on each, everything well: what each test changes.
 struct Case {
