@@ -23,6 +23,7 @@ use crate::{
         wait,
         world::World,
     },
+    sink::{self, visit},
 };
 
 const READY_TIME_MAX: Duration = Duration::from_secs(40);
@@ -79,7 +80,7 @@ pub(crate) fn measure() -> Vec<Row> {
     let web = ways(&world, WEB, &peers);
     let bulk = ways(&world, BULK, &peers);
     serve_in_pod(&world);
-    sink_in_pod(&world);
+    sink::open(&world, "web", BULK.pod);
     for to in web.all().into_iter().flatten() {
         wait::until("every way is open", READY_TIME_MAX, || {
             let answered = world.client.run(move || try_ask(to, None).is_ok());
@@ -273,34 +274,9 @@ fn listen_in_pod(world: &World, port: u16) -> TcpListener {
     listening.join().expect("a listener")
 }
 
-/// A server inside the pod's namespace that reads and forgets, for as long as this process runs.
-fn sink_in_pod(world: &World) {
-    let listener = listen_in_pod(world, BULK.pod);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.expect("a connection");
-            std::thread::spawn(move || {
-                let mut buffer = vec![0; 1 << 18];
-                while stream.read(&mut buffer).is_ok_and(|length| length > 0) {}
-            });
-        }
-    });
-}
-
-/// Until the sink has all of it: what a front has in its buffers is not there yet.
 fn gigabytes_a_second(world: &World, to: SocketAddr) -> f64 {
-    world.client.run(move || {
-        let mut stream = TcpStream::connect(to).expect("a connection");
-        let chunk = vec![0; 1 << 18];
-        let began = Instant::now();
-        (0..BULK_BYTES / chunk.len()).for_each(|_| stream.write_all(&chunk).expect("room"));
-        stream
-            .shutdown(std::net::Shutdown::Write)
-            .expect("an open connection");
-        let ended = stream.read(&mut [0; 1]).expect("the sink's end");
-        assert_eq!(ended, 0, "the sink says nothing");
-        BULK_BYTES as f64 / began.elapsed().as_secs_f64() / 1e9
-    })
+    let whole = world.client.run(move || visit(to, BULK_BYTES).whole);
+    BULK_BYTES as f64 / whole.as_secs_f64() / 1e9
 }
 
 /// Other layer-4 fronts on the front's machine, ended with this value.
