@@ -76,9 +76,9 @@ pub struct Form {
 /// The Table of `objects`; `list_metadata` becomes its metadata, for one object its resourceVersion is enough.
 pub fn table(kind: &Kind, objects: &[&Value], list_metadata: Value, form: Form) -> Value {
     let rows: Vec<Value> = objects.iter().map(|o| row(kind, o, form)).collect();
-    let columns: Vec<Value> = match form.columns {
+    let columns: Value = match form.columns {
         Columns::Named => kind.columns.iter().map(definition).collect(),
-        Columns::Omitted => Vec::new(),
+        Columns::Omitted => Value::Null,
     };
     json!({
         "kind": "Table",

@@ -41,9 +41,9 @@ fn items() -> (Vec<Value>, Vec<Value>) {
     let (core, named): (Vec<_>, Vec<_>) = groups.into_iter().partition(|(g, _)| g.is_empty());
     let item = |(group, versions): (&str, Vec<Value>)| {
         let metadata = if group.is_empty() {
-            json!({"creationTimestamp": null})
+            json!({})
         } else {
-            json!({"name": group, "creationTimestamp": null})
+            json!({"name": group})
         };
         json!({"metadata": metadata, "versions": versions})
     };

@@ -68,7 +68,6 @@ impl Lines {
     pub(super) fn bookmark(&mut self, out: &mut BytesMut, revision: Revision, mark: Bookmark) {
         let mut metadata = json!({
             "resourceVersion": revision.to_string(),
-            "creationTimestamp": null,
         });
         if mark == Bookmark::InitialEventsEnd {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
