@@ -55,6 +55,10 @@ const BULK: Ports = Ports {
     nginx: 9082,
 };
 
+/// Where the peers ask nodes from: the ports of the front's own address are what it hides clients behind.
+const HAPROXY_SOURCE: &str = "10.77.0.61";
+const NGINX_SOURCE: &str = "10.77.0.62";
+
 /// One port of the Service, as each way in has it.
 #[derive(Clone, Copy)]
 struct Ports {
@@ -289,6 +293,17 @@ impl Peers {
     fn start(front: &Machine, node_ip: &str, tools: &Path) -> Self {
         let dir = front.data_dir();
         let libraries = tools.join("lib/x86_64-linux-gnu");
+        // What whoever runs a proxy sets, lest it runs out of ports while closed connections wait for a minute.
+        let tuned = ["tcp_tw_reuse=1", "ip_local_port_range=1024\t65000"];
+        for setting in tuned {
+            let (name, value) = setting.split_once('=').expect("a setting");
+            let path = format!("/proc/sys/net/ipv4/{name}");
+            let write = move || std::fs::write(path, value).expect("root");
+            front.netns.run(write);
+        }
+        for source in [HAPROXY_SOURCE, NGINX_SOURCE] {
+            front.netns.sh(&format!("ip addr add {source}/24 dev eth0"));
+        }
         let start = |program: &str, config: &str, args: &[&str]| {
             let path = tools.join("sbin").join(program);
             if !path.exists() {
@@ -330,7 +345,7 @@ impl Drop for Peers {
 fn haproxy_config(node_ip: &str) -> String {
     let listen = |name: &str, ports: Ports| {
         format!(
-            "listen {name}\n  bind :{}\n  server node-1 {node_ip}:{}\n",
+            "listen {name}\n  bind :{}\n  source {HAPROXY_SOURCE}\n  server node-1 {node_ip}:{}\n",
             ports.haproxy, ports.node
         )
     };
@@ -344,7 +359,7 @@ fn haproxy_config(node_ip: &str) -> String {
 fn nginx_config(node_ip: &str, tools: &Path, dir: &Path) -> String {
     let server = |ports: Ports| {
         format!(
-            "  server {{ listen {}; proxy_pass {node_ip}:{}; }}\n",
+            "  server {{ listen {}; proxy_pass {node_ip}:{}; proxy_bind {NGINX_SOURCE}; }}\n",
             ports.nginx, ports.node
         )
     };
