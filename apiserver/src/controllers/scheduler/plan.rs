@@ -94,6 +94,16 @@ fn place(pod: &Arc<Pod>, load: &mut Load, namespaces: &[Arc<Namespace>]) -> Deci
             message: "Scheduling is blocked due to non-empty scheduling gates".to_owned(),
         };
     }
+    if let Some(claim) = claim(pod).filter(|_| !load.nodes.is_empty()) {
+        let nodes = load.nodes.len();
+        return Decision::Wait {
+            pod: Arc::clone(pod),
+            reason: UNSCHEDULABLE,
+            message: format!(
+                "0/{nodes} nodes are available: persistentvolumeclaim \"{claim}\" not found."
+            ),
+        };
+    }
     let wants = Wants::of(pod);
     let mut misfits: BTreeMap<Misfit, usize> = BTreeMap::new();
     let company = load.company(pod, namespaces);
@@ -133,6 +143,15 @@ fn place(pod: &Arc<Pod>, load: &mut Load, namespaces: &[Arc<Namespace>]) -> Deci
             message: report(load.nodes.len(), &misfits),
         },
     }
+}
+
+/// A claim that the pod needs: there are none, so no node will do.
+fn claim(pod: &Pod) -> Option<&str> {
+    let volumes = pod.spec.as_ref()?.volumes.as_ref()?;
+    let mut claims = volumes
+        .iter()
+        .filter_map(|volume| volume.persistent_volume_claim.as_ref());
+    claims.next().map(|claim| claim.claim_name.as_str())
 }
 
 fn report(nodes: usize, misfits: &BTreeMap<Misfit, usize>) -> String {
@@ -448,6 +467,14 @@ mod tests {
             &nodes,
             &[],
             &["0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."],
+        );
+        let claims =
+            json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "v-db-0"}}]});
+        check(
+            &[pod("1", claims)],
+            &nodes,
+            &[],
+            &["0/2 nodes are available: persistentvolumeclaim \"v-db-0\" not found."],
         );
         let gated = [pod("1", json!({"schedulingGates": [{"name": "x"}]}))];
         check(

@@ -1,7 +1,9 @@
 //! What makes a StatefulSet's pod itself: its ordinal, its name, and the revision it was made from.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume};
 use serde_json::{Value, json};
 
 use crate::controllers::history::HASH_LABEL;
@@ -53,9 +55,30 @@ pub(super) fn pod(
     labels.insert(HASH_LABEL.to_owned(), revision.to_owned());
     pod.metadata.name = Some(name.clone());
     let spec = pod.spec.get_or_insert_default();
+    spec.volumes = volumes(set, &name, spec.volumes.take());
     spec.hostname = Some(name);
     spec.subdomain.clone_from(&set.spec.service_name);
     pod
+}
+
+/// The volumes of a pod: those of its claims, and of the template's own those that no claim stands for.
+fn volumes(set: &StatefulSet, pod: &str, own: Option<Vec<Volume>>) -> Option<Vec<Volume>> {
+    let templates = set.spec.volume_claim_templates.iter().flatten();
+    let mut volumes: Vec<Volume> = templates
+        .filter_map(|template| template.metadata.name.clone())
+        .map(|name| Volume {
+            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                claim_name: format!("{name}-{pod}"),
+                ..PersistentVolumeClaimVolumeSource::default()
+            }),
+            name,
+            ..Volume::default()
+        })
+        .collect();
+    let claimed: BTreeSet<String> = volumes.iter().map(|volume| volume.name.clone()).collect();
+    let own = own.into_iter().flatten();
+    volumes.extend(own.filter(|volume| !claimed.contains(&volume.name)));
+    Some(volumes).filter(|volumes| !volumes.is_empty())
 }
 
 /// The patch that gives an adopted pod back the labels its name calls for.

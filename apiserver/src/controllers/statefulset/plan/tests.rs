@@ -165,6 +165,24 @@ fn pods_have_names_labels_and_hostnames_of_their_own() {
 }
 
 #[test]
+fn a_claim_takes_the_place_of_a_volume_of_its_name() {
+    let template = json!({"metadata": {"labels": {"app": "db"}}, "spec": {
+        "containers": [{"name": "c", "image": "a:1"}],
+        "volumes": [{"name": "data", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]}});
+    let mut world = World::new(json!({"replicas": 1, "template": template,
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}]}));
+    world.settle();
+    let spec = world.pods[0].spec.as_ref().expect("a spec");
+    assert_eq!(
+        json!(spec.volumes),
+        json!([
+            {"name": "data", "persistentVolumeClaim": {"claimName": "data-db-0"}},
+            {"name": "tmp", "emptyDir": {}},
+        ])
+    );
+}
+
+#[test]
 fn an_update_goes_from_the_highest_ordinal_down() {
     let mut world = World::new(json!({}));
     world.settle();
