@@ -64,8 +64,8 @@ async fn write_all(
 ) {
     const PAUSE_FIRST: Duration = Duration::from_millis(100);
     const PAUSE_MAX: Duration = Duration::from_secs(10);
-    /// Most pods run within this time, and then one write says it all.
-    const SETTLE: Duration = Duration::from_millis(50);
+    /// Pods run within this time, also where twenty start at once, and then one write says it all.
+    const SETTLE: Duration = Duration::from_millis(250);
     let api = Api::<Pod>::namespaced(client, &identity.namespace);
     let mut pause = PAUSE_FIRST;
     while newest.changed().await.is_ok() {
