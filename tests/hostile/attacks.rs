@@ -1,6 +1,6 @@
 //! What attackers do. Each goes on until it did its worst, and leaves then.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::json;
@@ -15,6 +15,7 @@ use super::Target;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const JSON: &str = "Content-Type: application/json\r\n";
+const YAML: &str = "Content-Type: application/yaml\r\n";
 /// Opened at once; more would wait in the kernel for the server's two cores.
 const OPENED_AT_ONCE: usize = 64;
 /// How long attackers hold on to what they have.
@@ -42,21 +43,26 @@ pub(super) async fn heads(target: Target) {
     sleep(HOLD_TIME).await;
 }
 
-/// Sends all of it at once and waits for the answers, whatever they are.
-async fn ask_at_once(target: &Target, requests: Vec<Vec<u8>>) {
+/// Sends all of it at once and waits for the codes of the answers; 0 where there was none.
+async fn ask_at_once(target: &Target, requests: Vec<Vec<u8>>) -> Vec<u16> {
     let asked = requests.into_iter().map(async |request| {
-        let Some(mut stream) = target.connect().await else {
-            return;
-        };
+        let mut stream = target.connect().await?;
         let _it_may_be_closed = stream.write_all(&request).await;
-        let mut answer = [0; 4096];
-        let _it_may_be_closed = stream.read(&mut answer).await;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.ok()?;
+        // A connection that is dropped with more to read is reset, which frees the server at once.
+        std::str::from_utf8(answer.get(9..)?).ok()?.parse().ok()
     });
-    join_all(asked).await;
+    let codes = join_all(asked).await;
+    codes.into_iter().map(Option::unwrap_or_default).collect()
 }
 
 fn post(target: &Target, body: &str) -> Vec<u8> {
-    let headers = format!("{JSON}Content-Length: {}\r\n", body.len());
+    post_as(target, JSON, body)
+}
+
+fn post_as(target: &Target, content_type: &str, body: &str) -> Vec<u8> {
+    let headers = format!("{content_type}Content-Length: {}\r\n", body.len());
     let head = target.head(&format!("POST {MAPS}"), &headers);
     [head.as_bytes(), body.as_bytes()].concat()
 }
@@ -69,13 +75,58 @@ fn huge_map() -> String {
 
 pub(super) async fn bodies(target: Target) {
     let body = post(&target, &huge_map());
-    ask_at_once(&target, vec![body; 100]).await;
+    let codes = ask_at_once(&target, vec![body; 100]).await;
+    // A ConfigMap may hold 1 MiB; whoever finds no room is asked to come back, and the slowest had their minute.
+    let is_fair = |code: &u16| [422, 429, 504].contains(code);
+    assert!(codes.iter().all(is_fair), "{codes:?}");
 }
 
-/// All but the last byte of a body, held back for a while.
-pub(super) async fn slow_bodies(target: Target) {
-    let mut body = post(&target, &huge_map());
+/// All but the last byte of a body, held back for a while; meanwhile somebody sends a whole one. What they are told.
+async fn among_slow_bodies(target: &Target, count: usize) -> Vec<u16> {
+    let whole = post(target, &huge_map());
+    let mut body = whole.clone();
     body.pop();
-    let _held = connections(&target, 200, &body).await;
+    let _held = connections(target, count, &body).await;
+    let began = Instant::now();
+    let codes = ask_at_once(target, vec![whole]).await;
+    println!(
+        "among {count} slow bodies: {codes:?} after {:.1?}",
+        began.elapsed()
+    );
     sleep(HOLD_TIME).await;
+    codes
+}
+
+/// So few find room, and the body of somebody else is judged as if they were not there.
+pub(super) async fn few_slow_bodies(target: Target) {
+    assert_eq!(among_slow_bodies(&target, 20).await, [422]);
+}
+
+pub(super) async fn slow_bodies(target: Target) {
+    let codes = among_slow_bodies(&target, 200).await;
+    assert!([422, 429].contains(&codes[0]), "{codes:?}");
+}
+
+/// Small texts that would be large objects, and objects too deep for those who walk them.
+pub(super) async fn bombs(target: Target) {
+    let names = "abcdefghi";
+    let mut aliases = "a: &a [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for (before, name) in names.chars().zip(names.chars().skip(1)) {
+        let list = vec![format!("*{before}"); 9].join(", ");
+        aliases += &format!("{name}: &{name} [{list}]\n");
+    }
+    let bombs = [
+        (YAML, aliases),
+        (YAML, "[".repeat(2 << 20)),
+        (YAML, "- ".repeat(1 << 20)),
+        (JSON, "[".repeat(2 << 20)),
+        (JSON, "{\"a\":".repeat(1 << 19)),
+    ];
+    let requests = bombs
+        .iter()
+        .map(|(kind, body)| post_as(&target, kind, body));
+    let requests: Vec<_> = requests.cycle().take(50).collect();
+    let codes = ask_at_once(&target, requests).await;
+    let is_refused = |code: &u16| [400, 429, 504].contains(code);
+    assert!(codes.iter().all(is_refused), "{codes:?}");
 }
