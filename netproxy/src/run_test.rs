@@ -8,6 +8,7 @@ use std::{
 };
 
 use axum::body::Body;
+use futures_util::StreamExt;
 use http::{Request, Response};
 use kube::Client;
 use serde_json::{Value, json};
@@ -53,6 +54,18 @@ impl Api {
             let list = json!({ "metadata": { "resourceVersion": "1" }, "items": items });
             return Response::new(Body::from(list.to_string()));
         }
+        // What there is comes as events, then a bookmark says that this was all.
+        let metadata = json!({
+            "resourceVersion": "1", "annotations": { "k8s.io/initial-events-end": "true" },
+        });
+        let end = json!({ "apiVersion": "v1", "kind": "Any", "metadata": metadata });
+        let end = json!({ "type": "BOOKMARK", "object": end });
+        let added = |object| json!({ "type": "ADDED", "object": object });
+        let first = items.into_iter().map(added).chain([end]);
+        let first: Vec<_> = first
+            .filter(|_| query.contains("sendInitialEvents=true"))
+            .map(|event| Ok::<_, Infallible>(format!("{event}\n")))
+            .collect();
         let later =
             futures_util::stream::unfold(self.events.subscribe(), move |mut events| async move {
                 loop {
@@ -62,7 +75,9 @@ impl Api {
                     }
                 }
             });
-        Response::new(Body::from_stream(later))
+        Response::new(Body::from_stream(
+            futures_util::stream::iter(first).chain(later),
+        ))
     }
 
     fn client(&self) -> Client {
