@@ -147,13 +147,6 @@ fn world() -> World {
          ports: [{{name: web, port: {}, targetPort: {}, nodePort: {}}}, {{name: bulk, port: {}, nodePort: {}}}]}}}}",
         WEB.service, WEB.pod, WEB.node, BULK.service, BULK.node,
     ));
-    // As the peers' manuals advise: their own connections to the node would run out of ports within seconds.
-    for (setting, value) in [("tcp_tw_reuse", "1"), ("ip_local_port_range", "1024 65000")] {
-        let path = format!("/proc/sys/net/ipv4/{setting}");
-        world.fronts[0]
-            .netns
-            .run(move || std::fs::write(path, value).expect("a setting"));
-    }
     for last in 0..CLIENT_ADDRESSES {
         world.client.sh(&format!(
             "ip addr add 10.78.0.{}/24 dev eth0",
