@@ -16,7 +16,7 @@ use crate::lab::{wait, world::World};
 /// What an attack may cost, over what the server took before it.
 const COST_MIB_MAX: f64 = 192.0;
 /// What may be left of that when the attackers are gone: free, but kept by the allocator.
-const LEFT_MIB_MAX: f64 = 64.0;
+const LEFT_MIB_MAX: f64 = 96.0;
 const RECOVERY_TIME_MAX: Duration = Duration::from_secs(60);
 /// For one request of somebody else's during an attack, on a busy machine.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
@@ -123,4 +123,18 @@ fn memory_stays_bounded_under_attack() {
     check(&world, "20 slow bodies of 3 MiB", attacks::few_slow_bodies);
     check(&world, "200 slow bodies of 3 MiB", attacks::slow_bodies);
     check(&world, "50 bombs", attacks::bombs);
+}
+
+#[test]
+fn memory_stays_bounded_whatever_is_read() {
+    let world = World::running(1);
+    check(&world, "400 long selectors", attacks::selectors);
+    act(&world, attacks::store);
+    check(&world, "200 long answers unread", attacks::unread_answers);
+    check(
+        &world,
+        "200 long answers read slowly",
+        attacks::slowly_read_answers,
+    );
+    check(&world, "24 lists of 8 MiB", attacks::lists);
 }

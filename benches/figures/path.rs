@@ -28,9 +28,7 @@ const CROWD_ENDPOINTS: usize = 1;
 
 pub(crate) fn measure() -> Vec<Row> {
     let world = World::running(1);
-    // A masqueraded port is looked for among those of connections that ended in the last two minutes, and nobody ends so many.
-    let no_time_wait = "sysctl -q -w net.netfilter.nf_conntrack_tcp_timeout_time_wait=1";
-    world.nodes[0].netns.sh(no_time_wait);
+    make_room_for_connections(&world);
     // What a router needs to take the client straight to the pod.
     world.router.sh("ip route add 10.42.0.0/16 via 10.77.0.11");
     world.apply(
@@ -53,6 +51,16 @@ pub(crate) fn measure() -> Vec<Row> {
     crowd::fill(&world, CROWD, CROWD_ENDPOINTS);
     rows.extend(ways.iter().flat_map(|way| way.measure(&world, "10,000")));
     rows
+}
+
+/// Nobody ends as many connections as this: a port for the next one would be looked for among those of the last minutes.
+fn make_room_for_connections(world: &World) {
+    let node = &world.nodes[0].netns;
+    node.sh("sysctl -q -w net.netfilter.nf_conntrack_tcp_timeout_time_wait=1");
+    for netns in [node, &world.client] {
+        let range = || std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "1024 65000");
+        netns.run(range).expect("a setting");
+    }
 }
 
 /// One way to the pod, and who takes it.

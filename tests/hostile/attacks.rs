@@ -1,6 +1,9 @@
 //! What attackers do. Each goes on until it did its worst, and leaves then.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::json;
@@ -21,11 +24,17 @@ const OPENED_AT_ONCE: usize = 64;
 /// How long attackers hold on to what they have.
 const HOLD_TIME: Duration = Duration::from_secs(3);
 
+/// Says all of it; what is left in a TLS stream's buffer is not said.
+async fn say(stream: &mut TlsStream<TcpStream>, words: &[u8]) -> io::Result<()> {
+    stream.write_all(words).await?;
+    stream.flush().await
+}
+
 /// That many connections, each after it said something, as far as the server let them.
 async fn connections(target: &Target, count: usize, said: &[u8]) -> Vec<TlsStream<TcpStream>> {
     let opened = stream::iter(0..count).map(async |_| {
         let mut stream = target.connect().await?;
-        let _it_may_be_closed = timeout(HOLD_TIME, stream.write_all(said)).await;
+        let _it_may_be_closed = timeout(HOLD_TIME, say(&mut stream, said)).await;
         Some(stream)
     });
     let opened = opened.buffer_unordered(OPENED_AT_ONCE);
@@ -47,7 +56,7 @@ pub(super) async fn heads(target: Target) {
 async fn ask_at_once(target: &Target, requests: Vec<Vec<u8>>) -> Vec<u16> {
     let asked = requests.into_iter().map(async |request| {
         let mut stream = target.connect().await?;
-        let _it_may_be_closed = stream.write_all(&request).await;
+        let _it_may_be_closed = say(&mut stream, &request).await;
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).await.ok()?;
         // A connection that is dropped with more to read is reset, which frees the server at once.
@@ -129,4 +138,110 @@ pub(super) async fn bombs(target: Target) {
     let codes = ask_at_once(&target, requests).await;
     let is_refused = |code: &u16| [400, 429, 504].contains(code);
     assert!(codes.iter().all(is_refused), "{codes:?}");
+}
+
+fn get(target: &Target, path: &str, accept: &str) -> Vec<u8> {
+    let headers = format!("Accept: {accept}\r\n");
+    target.head(&format!("GET {path}"), &headers).into_bytes()
+}
+
+/// As long as a request's target may be.
+pub(super) async fn selectors(target: Target) {
+    let long = |piece: &str| vec![piece; (60 << 10) / (piece.len() + 1)].join(",");
+    let queries = [
+        format!("labelSelector={}", long("a!=b")),
+        format!("labelSelector=k%20in%20({})", long("value")),
+        format!("fieldSelector={}", long("metadata.name!=a")),
+        format!(
+            "limit=1&watch=true&timeoutSeconds=1&labelSelector={}",
+            long("!a")
+        ),
+    ];
+    let requests = queries.map(|query| get(&target, &format!("{MAPS}?{query}"), "*/*"));
+    let requests = requests.into_iter().cycle().take(400).collect();
+    let codes = ask_at_once(&target, requests).await;
+    assert!(codes.iter().all(|code| *code == 200), "{codes:?}");
+}
+
+/// What lists and watches are long of.
+pub(super) async fn store(target: Target) {
+    let map = |number: usize| {
+        let data = json!({ "a": "x".repeat(200 << 10) });
+        let name = format!("large-{number}");
+        post(
+            &target,
+            &json!({ "metadata": { "name": name }, "data": data }).to_string(),
+        )
+    };
+    let codes = ask_at_once(&target, (0..40).map(map).collect()).await;
+    assert!(codes.iter().all(|code| *code == 201), "{codes:?}");
+}
+
+const TABLE: &str = "application/json;as=Table;g=meta.k8s.io;v=v1";
+const LONG: [(&str, &str); 4] = [
+    ("", "application/json"),
+    ("", "application/yaml"),
+    ("?includeObject=Object", TABLE),
+    ("?watch=true", "application/json"),
+];
+
+fn long_answers(target: &Target, count: usize) -> Vec<Vec<u8>> {
+    let requests = LONG
+        .iter()
+        .map(|(query, accept)| get(target, &format!("{MAPS}{query}"), accept));
+    requests.cycle().take(count).collect()
+}
+
+/// Long lists, tables and watches that are asked for and left unread.
+pub(super) async fn unread_answers(target: Target) {
+    let asked = long_answers(&target, 200).into_iter().map(async |request| {
+        let mut stream = target.connect().await?;
+        let _it_may_be_closed = say(&mut stream, &request).await;
+        Some(stream)
+    });
+    let _held = join_all(asked).await;
+    sleep(HOLD_TIME * 2).await;
+}
+
+/// The same, read by a little at a time.
+pub(super) async fn slowly_read_answers(target: Target) {
+    let read = long_answers(&target, 200).into_iter().map(async |request| {
+        let Some(mut stream) = target.connect().await else {
+            return;
+        };
+        let _it_may_be_closed = say(&mut stream, &request).await;
+        let slowly = async {
+            let mut little = [0; 1024];
+            while stream.read(&mut little).await.is_ok_and(|count| count > 0) {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let _goes_away = timeout(HOLD_TIME * 2, slowly).await;
+    });
+    join_all(read).await;
+}
+
+/// Many long lists at once, each of them read to its end.
+pub(super) async fn lists(target: Target) {
+    let requests = ["application/json", "application/yaml", TABLE].map(|accept| {
+        let path = format!("{MAPS}?includeObject=Object");
+        let headers = format!("Accept: {accept}\r\nConnection: close\r\n");
+        target.head(&format!("GET {path}"), &headers)
+    });
+    let read = requests.iter().cycle().take(24).map(async |request| {
+        let mut stream = target.connect().await?;
+        say(&mut stream, request.as_bytes()).await.ok()?;
+        let mut buffer = vec![0; 64 << 10];
+        let mut total = 0;
+        loop {
+            match stream.read(&mut buffer).await {
+                Ok(0) => return Some(total),
+                Ok(count) => total += count,
+                Err(_) => return None,
+            }
+        }
+    });
+    let totals = join_all(read).await;
+    let is_whole = |total: &Option<usize>| total.is_some_and(|total| total > 8_000_000);
+    assert!(totals.iter().all(is_whole), "{totals:?}");
 }
