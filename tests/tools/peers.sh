@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Unpacks what the figures are compared with from Debian beside the other tools: etcd, dnsmasq, HAProxy and nginx. Installs nothing.
+# Unpacks what the figures are compared with from Debian beside the other tools: etcd, dnsmasq, HAProxy, nginx and iptables. Installs nothing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../.." && pwd)
 tools=$(realpath -m "${1:-$here/.cache/tools}")
@@ -28,3 +28,14 @@ unpack etcd-server etcd-server
 unpack dnsmasq dnsmasq-base
 unpack fronts haproxy nginx libnginx-mod-stream
 [ -e "$tools/etcd" ] || ln -s etcd-server/usr/bin/etcd "$tools/etcd"
+unpack iptables iptables libxtables12 libnftnl11 libmnl0
+if [ -d "$tools/iptables" ]; then
+  cat > "$tools/iptables-restore" <<'END'
+#!/bin/sh
+usr=$(dirname "$0")/iptables/usr
+export LD_LIBRARY_PATH="$usr/lib/$(uname -m)-linux-gnu"
+export XTABLES_LIBDIR="$LD_LIBRARY_PATH/xtables"
+exec "$usr/sbin/iptables-nft-restore" "$@"
+END
+  chmod +x "$tools/iptables-restore"
+fi
