@@ -180,6 +180,19 @@ fn a_rule_edited_by_hand_on_a_node_without_proxy_is_found() {
     explained(&world.nodes[1], &question, None);
 }
 
+/// Waits until the story has these words, however it ends.
+fn told(machine: &Machine, asked: &[&str], words: &str) {
+    wait::until(words, SETTLE_TIME_MAX, || {
+        let output = machine.try_knarr(&[&["explain"], asked].concat());
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        if told.contains(words) {
+            Ok(())
+        } else {
+            Err(told)
+        }
+    });
+}
+
 #[test]
 fn the_front_and_its_nodes_are_part_of_the_story() {
     let mut world = World::running(2);
@@ -195,34 +208,28 @@ fn the_front_and_its_nodes_are_part_of_the_story() {
     world.post("/api/v1/namespaces/default/services", &service);
     let balancer = "http://10.77.0.210";
     explained(&world.nodes[0], &["outside", balancer], None);
-    let told = world.nodes[0].knarr(&["explain", "svc/web"]);
-    assert!(told.contains("announced 10.77.0.210 by node-"), "{told}");
+    told(
+        &world.nodes[0],
+        &["svc/web"],
+        "announced 10.77.0.210 by node-",
+    );
     world.start_front(0);
     let kubeconfig = world.kubeconfig_for_others();
     let journey = ["outside", balancer, "--kubeconfig", &kubeconfig];
-    let told = |machine: &Machine, words: &str| {
-        wait::until(words, SETTLE_TIME_MAX, || {
-            let output = machine.try_knarr(&[&["explain"], &journey[..]].concat());
-            let told = String::from_utf8_lossy(&output.stdout).into_owned();
-            if told.contains(words) {
-                Ok(())
-            } else {
-                Err(told)
-            }
-        });
-    };
     told(
         &world.nodes[0],
+        &journey,
         "front-1 announces it; as planned: this machine is not front-1",
     );
     told(
         &world.fronts[0],
+        &journey,
         "front-1 announces it; as read from its kernel",
     );
-    told(&world.fronts[0], "then to   10.77.0.");
+    told(&world.fronts[0], &journey, "then to   10.77.0.");
     explained(&world.fronts[0], &journey, None);
     world.kubectl(&["cordon", "node-2"]);
-    told(&world.nodes[0], "node-2 is leaving: cordoned");
+    told(&world.nodes[0], &journey, "node-2 is leaving: cordoned");
     let label = "node.kubernetes.io/exclude-from-external-load-balancers=";
     world.kubectl(&["label", "node", "node-1", "node-2", label]);
     let stranded =
@@ -230,16 +237,9 @@ fn the_front_and_its_nodes_are_part_of_the_story() {
     explained(&world.nodes[0], &["svc/web"], stranded);
     explained(&world.fronts[0], &journey, stranded);
     world.fronts[0].stop(Signal::SIGKILL);
-    let told = |words: &str| {
-        wait::until(words, SETTLE_TIME_MAX, || {
-            let output = world.nodes[0].try_knarr(&["explain", "svc/web"]);
-            let told = String::from_utf8_lossy(&output.stdout).into_owned();
-            if told.contains(words) {
-                Ok(())
-            } else {
-                Err(told)
-            }
-        });
-    };
-    told("not by front front-1: it does not renew its Lease");
+    told(
+        &world.nodes[0],
+        &["svc/web"],
+        "not by front front-1: it does not renew its Lease",
+    );
 }

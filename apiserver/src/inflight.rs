@@ -17,7 +17,6 @@ use crate::{
     freed::Freed,
     request::{RequestInfo, Verb},
     respond,
-    serve::Span,
 };
 
 /// Watches at once; Kubernetes bounds only how fast they begin.
@@ -112,6 +111,17 @@ impl Inflight {
                 .then_some(Seat(None)),
         }
     }
+}
+
+/// How long an answer may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Span {
+    /// As long as any request.
+    Bounded,
+    /// As long as somebody reads it.
+    Watch,
+    /// Until either end is done: logs, exec, proxies.
+    Stream,
 }
 
 impl Load {

@@ -21,10 +21,10 @@ use http::{Extensions, Method};
 
 use crate::{
     State, User, discovery, inflight,
-    inflight::{Load, Seat},
+    inflight::{Load, Seat, Span},
     request::{Query, Route, check_timeout, path},
     respond,
-    serve::{Exchange, Span},
+    serve::Exchange,
 };
 
 /// All that the server answers.

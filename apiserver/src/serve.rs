@@ -33,10 +33,7 @@ use self::{
     exchange::Answer,
     screen::Unfit,
 };
-pub(crate) use self::{
-    exchange::{Exchange, Span},
-    limits::Limits,
-};
+pub(crate) use self::{exchange::Exchange, limits::Limits};
 use crate::{
     State,
     auth::{certificate_user, move_token},

@@ -11,18 +11,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::{connection::Connection, limits::Limits};
-use crate::inflight::Seat;
-
-/// How long an answer may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Span {
-    /// As long as any request.
-    Bounded,
-    /// As long as somebody reads it.
-    Watch,
-    /// Until either end is done: logs, exec, proxies.
-    Stream,
-}
+use crate::inflight::{Seat, Span};
 
 /// A request under way on a connection.
 pub(crate) struct Exchange {
