@@ -1,5 +1,5 @@
-//! Chains that elements lead to: one per number of backends, shared by all Services, and those of
-//! service ports with affinity.
+//! Chains that elements lead to: one per number of backends and one per treatment before it, shared by all
+//! Services, and those of service ports with affinity.
 
 use std::net::SocketAddr;
 
