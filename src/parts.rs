@@ -22,6 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    cluster,
     exit::{Code, Failure},
     heap, host,
     join::{Credentials, Issued, Serving},
@@ -43,21 +44,22 @@ pub(crate) struct Api {
     listener: TcpListener,
 }
 
-/// Opens the store and takes the port; what is wrong with either shows here.
-pub(crate) async fn open_api(settings: &Settings, ranges: &Ranges) -> Result<Api> {
+/// Takes the port, settles the ranges and opens the store, in this order: a port in use leaves no data directory behind.
+pub(crate) async fn open_api(settings: &Settings) -> Result<Api> {
     crate::client::install_crypto();
     let listener = listen(settings)?;
+    let ranges = cluster::ranges(settings).await?;
     let node_ips = node_ips(settings).await?;
     let names =
         std::iter::once(settings.node_name.clone()).chain(node_ips.iter().map(IpAddr::to_string));
     let config = Config {
         data_dir: settings.data_dir.clone(),
         bind: settings.bind,
-        advertise_address: advertise_address(&node_ips, ranges),
+        advertise_address: advertise_address(&node_ips, &ranges),
         port: settings.port,
         server_names: names.collect(),
-        service_cidrs: ranges.service_cidr.clone(),
-        cluster_cidrs: ranges.cluster_cidr.clone(),
+        service_cidrs: ranges.service_cidr,
+        cluster_cidrs: ranges.cluster_cidr,
         node_port_range: settings.node_ports.clone(),
         requests_inflight_max: settings.requests_inflight_max,
         mutating_requests_inflight_max: settings.mutating_requests_inflight_max,

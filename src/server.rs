@@ -4,14 +4,12 @@ use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster,
     parts::{self, Parts},
     settings::Settings,
 };
 
 pub(crate) async fn run(settings: Settings, shutdown: CancellationToken) -> Result<()> {
-    let ranges = cluster::ranges(&settings).await?;
-    let api = parts::open_api(&settings, &ranges).await?;
+    let api = parts::open_api(&settings).await?;
     let mut parts = Parts::default();
     parts.start_api(api);
     tracing::info!(

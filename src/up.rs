@@ -11,7 +11,7 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cli, cluster,
+    cli,
     join::Credentials,
     parts::{self, Parts},
     rundir,
@@ -29,8 +29,7 @@ pub(crate) async fn run(
     // A typo in a manifest must show before anything is started.
     let items = read_all(&files, "default")?;
     let _held = rundir::hold(&settings)?;
-    let ranges = cluster::ranges(&settings).await?;
-    let api = parts::open_api(&settings, &ranges).await?;
+    let api = parts::open_api(&settings).await?;
     let admin = api.client_of_admin();
     let node_ips = parts::node_ips(&settings).await?;
     let sign = api.signs_for_node(&settings, &node_ips);
