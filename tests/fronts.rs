@@ -276,6 +276,37 @@ fn announcers(world: &World, count: usize) -> Vec<Option<usize>> {
     (0..count).map(ask).collect()
 }
 
+/// Takes the API from whose machine it is loaded on.
+const CUT: &str = "add table inet cut; add chain inet cut gate { type filter hook output priority 0; }; \
+                   add rule inet cut gate tcp dport 6443 drop";
+
+fn wait_until_it_yields(world: &World, front: usize) {
+    wait::until("the first front yields", READY_TIME_MAX, || {
+        let log = world.fronts[front].log();
+        match log.contains("it yields") {
+            true => Ok(()),
+            false => Err(world.logs()),
+        }
+    });
+}
+
+#[test]
+fn a_front_that_is_cut_off_asks_the_link_when_announcements_are_lost() {
+    let world = world(Stack::V4, "Cluster", 2);
+    let first = wait_for_announcer(&world);
+    // Requests for one's own address: no front hears what another announces.
+    let lost = format!(
+        "add table bridge lost; add chain bridge lost c {{ type filter hook forward priority 0; }}; \
+         add rule bridge lost c arp operation request arp saddr ip {VIP} counter drop"
+    );
+    world.router.sh(&format!("nft {lost}"));
+    world.fronts[first].netns.sh(&format!("nft {CUT}"));
+    wait_until_it_yields(&world, first);
+    let lost = world.router.sh("nft list table bridge lost");
+    assert!(!lost.contains("packets 0"), "{lost}");
+    assert_eq!(announcers(&world, TRIES), [Some(1 - first); TRIES]);
+}
+
 #[test]
 fn a_front_that_is_cut_off_from_the_api_yields_to_one_that_is_not() {
     let world = world(Stack::Dual, "Cluster", 2);
@@ -283,21 +314,13 @@ fn a_front_that_is_cut_off_from_the_api_yields_to_one_that_is_not() {
     let asking = Asking::start(&world.client.path(), vip());
     asking.wait_for_answer(&world, Instant::now());
     let since = Instant::now();
-    let cut = "add table inet cut; add chain inet cut gate { type filter hook output priority 0; }; \
-               add rule inet cut gate tcp dport 6443 drop";
-    world.fronts[first].netns.sh(&format!("nft {cut}"));
-    wait::until("the first front yields", READY_TIME_MAX, || {
-        let log = world.fronts[first].log();
-        match log.contains("it yields") {
-            true => Ok(()),
-            false => Err(world.logs()),
-        }
-    });
+    world.fronts[first].netns.sh(&format!("nft {CUT}"));
+    wait_until_it_yields(&world, first);
     assert_eq!(announcers(&world, TRIES), [Some(1 - first); TRIES]);
     asking.assert_gap_below(TAKEOVER_TIME_MAX, &world, since);
     // Back in touch, it hears that the Lease is the other's.
     world.fronts[first].netns.sh("nft delete table inet cut");
-    world.fronts[1 - first].netns.sh(&format!("nft {cut}"));
+    world.fronts[1 - first].netns.sh(&format!("nft {CUT}"));
     wait::until(
         "the first front announces again",
         READY_TIME_MAX,

@@ -25,12 +25,21 @@ pub(crate) use self::{fronts::run as follow_fronts, vigil::run as keep_vigil};
 use self::{
     links::Link,
     socket::Ears,
-    wire::{Announcement, Heard},
+    wire::{Announcement, Heard, Mac},
 };
 
 /// Neighbours may miss one frame; Linux' own bonding and VRRP repeat as well.
 const REPEAT_COUNT: usize = 3;
 const REPEAT_INTERVAL: Duration = Duration::from_millis(300);
+
+/// What passes between the announcer and whoever judges by whom an IP is to be announced.
+#[derive(Debug, Default)]
+pub struct Rivals {
+    /// Another machine claims one of the IPs.
+    pub(crate) heard: Notify,
+    /// The link is to be asked whether any other machine has them.
+    pub(crate) wondered: Notify,
+}
 
 /// Answers for the IPs in `mine`, tells the neighbours at each word of them, and says when another machine claims one.
 ///
@@ -38,7 +47,7 @@ const REPEAT_INTERVAL: Duration = Duration::from_millis(300);
 /// When packet sockets cannot be had.
 pub async fn run(
     mut mine: watch::Receiver<BTreeSet<IpAddr>>,
-    rival: Arc<Notify>,
+    rivals: Arc<Rivals>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let ears = Ears::open()?;
@@ -52,7 +61,7 @@ pub async fn run(
             announced = wanted;
         }
         if repeats > 0 {
-            announce(&ears, &announced, &links.uplinks());
+            tell(&ears, &announced, &links.uplinks(), wire::unsolicited);
             repeats -= 1;
         }
         tokio::select! {
@@ -68,6 +77,9 @@ pub async fn run(
                 ears.listen_for(&announced, &links.uplinks())?;
                 repeats = REPEAT_COUNT;
             }
+            () = rivals.wondered.notified() => {
+                tell(&ears, &announced, &links.uplinks(), wire::probe);
+            }
             () = tokio::time::sleep(REPEAT_INTERVAL), if repeats > 0 => {}
             heard = ears.next() => match heard {
                 Some((link, Heard::Asked(question))) => {
@@ -77,7 +89,7 @@ pub async fn run(
                     if is_rival(&claim, &announced, &links.uplinks()) =>
                 {
                     tracing::debug!("{:02x?} announces {}, too", claim.mac, claim.ip);
-                    rival.notify_one();
+                    rivals.heard.notify_one();
                 }
                 Some((_, Heard::Claimed(_))) | None => {}
             },
@@ -105,16 +117,11 @@ fn is_rival(claim: &Announcement, mine: &BTreeSet<IpAddr>, uplinks: &[Link]) -> 
     mine.contains(&claim.ip) && uplinks.iter().all(|link| link.mac != claim.mac)
 }
 
-fn announce(ears: &Ears, mine: &BTreeSet<IpAddr>, uplinks: &[Link]) {
+/// Sends one frame for each IP on each link.
+fn tell(ears: &Ears, mine: &BTreeSet<IpAddr>, uplinks: &[Link], frame: fn(Mac, IpAddr) -> Vec<u8>) {
     for link in uplinks {
         for ip in mine {
-            ears.send(
-                link.index,
-                &wire::unsolicited(&Announcement {
-                    mac: link.mac,
-                    ip: *ip,
-                }),
-            );
+            ears.send(link.index, &frame(link.mac, *ip));
         }
     }
 }

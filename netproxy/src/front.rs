@@ -20,7 +20,7 @@ use std::{
 
 use futures_util::future::join_all;
 use kube::Client;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Error, announce, events, nftables::Nftables, peer};
@@ -43,7 +43,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     let (owned, addresses) = watch::channel(BTreeSet::new());
     let (elected, leads) = watch::channel(false);
     let (announced, mine) = watch::channel(BTreeSet::new());
-    let rival = Arc::new(Notify::new());
+    let rivals = Arc::new(announce::Rivals::default());
     let front = sync::Front::new(Nftables::open()?);
     let channels = sync::Channels {
         surroundings,
@@ -54,14 +54,14 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     tokio::try_join!(
         sync::run(client.clone(), front, channels, shutdown.clone()),
         health::run(checks, found, shutdown.clone()),
-        async { Ok(announce::run(mine, rival.clone(), shutdown.clone()).await?) },
+        async { Ok(announce::run(mine, rivals.clone(), shutdown.clone()).await?) },
         async {
             tokio::join!(
                 lease::run(
                     client.clone(),
                     config.name.clone(),
                     elected,
-                    rival.clone(),
+                    rivals.clone(),
                     shutdown.clone()
                 ),
                 events::run(client, config.name.clone(), happenings, shutdown.clone()),

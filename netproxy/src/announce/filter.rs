@@ -7,6 +7,7 @@ use libc::sock_filter;
 const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
 const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
 const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
 const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
@@ -14,10 +15,18 @@ const ACCEPT_BYTES: u32 = 128;
 /// The kernel takes programs of up to 4096 instructions (`BPF_MAXINSNS`).
 const ADDRESS_COUNT_MAX: usize = 2000;
 
-/// ARP requests (operation at byte 20) for these addresses (at byte 38).
+/// ARP requests (operation at byte 20) for these addresses (at byte 38), and replies that claim one (at byte 28).
 pub(super) fn arp(addresses: &[Ipv4Addr]) -> Vec<sock_filter> {
-    let mut program = must_equal(LOAD_HALF, 20, 1);
-    program.extend(any_of(38, addresses.iter().map(|ip| u32::from(*ip))));
+    let mut program = vec![
+        statement(LOAD_HALF, 20),
+        jump_if_equal(1, 4),
+        jump_if_equal(2, 1),
+        statement(RETURN, 0),
+        statement(LOAD_WORD, 28),
+        statement(JUMP, 1),
+        statement(LOAD_WORD, 38),
+    ];
+    program.extend(any_of(addresses.iter().map(|ip| u32::from(*ip))));
     program
 }
 
@@ -29,11 +38,9 @@ pub(super) fn ndp(addresses: &[Ipv6Addr]) -> Vec<sock_filter> {
         jump_if_equal(135, 2),
         jump_if_equal(136, 1),
         statement(RETURN, 0),
+        statement(LOAD_WORD, 74),
     ]);
-    program.extend(any_of(
-        74,
-        addresses.iter().map(|ip| u128::from(*ip) as u32),
-    ));
+    program.extend(any_of(addresses.iter().map(|ip| u128::from(*ip) as u32)));
     program
 }
 
@@ -45,12 +52,12 @@ fn must_equal(load: u16, at: u32, value: u32) -> Vec<sock_filter> {
     ]
 }
 
-/// Beyond what a program can hold, every address passes and the reader sorts.
-fn any_of(at: u32, values: impl ExactSizeIterator<Item = u32>) -> Vec<sock_filter> {
+/// Passes what was loaded if it is one of these; beyond what a program can hold, all passes and the reader sorts.
+fn any_of(values: impl ExactSizeIterator<Item = u32>) -> Vec<sock_filter> {
     if values.len() > ADDRESS_COUNT_MAX {
         return vec![statement(RETURN, ACCEPT_BYTES)];
     }
-    let mut program = vec![statement(LOAD_WORD, at)];
+    let mut program = Vec::with_capacity(2 * values.len() + 1);
     for value in values {
         program.push(sock_filter {
             code: JUMP_EQUAL,
@@ -101,6 +108,7 @@ mod tests {
                 LOAD_BYTE => accumulator = bytes(1),
                 LOAD_HALF => accumulator = bytes(2),
                 LOAD_WORD => accumulator = bytes(4),
+                JUMP => at += k as usize,
                 JUMP_EQUAL => at += usize::from(if accumulator == k { jt } else { jf }),
                 RETURN => return k,
                 other => panic!("unknown instruction {other}"),
@@ -109,18 +117,25 @@ mod tests {
     }
 
     #[test]
-    fn only_requests_for_our_addresses_pass() {
+    fn only_requests_for_our_addresses_and_claims_of_them_pass() {
         let ours = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
-        let check = |operation: u8, target: Ipv4Addr, passes: bool| {
+        let other = Ipv4Addr::new(192, 0, 2, 3);
+        let check = |operation: u8, [sender, target]: [Ipv4Addr; 2], passes: bool| {
             let mut frame = vec![0; 42];
             frame[21] = operation;
+            frame[28..32].copy_from_slice(&sender.octets());
             frame[38..].copy_from_slice(&target.octets());
-            assert_eq!(run(&arp(&ours), &frame) > 0, passes, "{operation} {target}");
+            let what = format!("{operation} from {sender} to {target}");
+            assert_eq!(run(&arp(&ours), &frame) > 0, passes, "{what}");
         };
-        check(1, ours[0], true);
-        check(1, ours[1], true);
-        check(2, ours[0], false);
-        check(1, Ipv4Addr::new(192, 0, 2, 3), false);
+        check(1, [other, ours[0]], true);
+        check(1, [other, ours[1]], true);
+        check(1, [ours[0], ours[0]], true);
+        check(1, [ours[0], other], false);
+        check(2, [ours[0], other], true);
+        check(2, [ours[1], ours[1]], true);
+        check(2, [other, ours[0]], false);
+        check(3, [ours[0], ours[0]], false);
     }
 
     #[test]
@@ -147,5 +162,7 @@ mod tests {
     fn a_program_is_never_longer_than_the_kernel_takes() {
         let many: Vec<Ipv4Addr> = (0..5000).map(Ipv4Addr::from).collect();
         assert!(arp(&many).len() < 4096 && arp(&many[..2000]).len() <= 4096);
+        let many: Vec<Ipv6Addr> = (0..2000).map(Ipv6Addr::from).collect();
+        assert!(ndp(&many).len() <= 4096);
     }
 }

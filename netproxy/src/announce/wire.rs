@@ -17,6 +17,8 @@ const NEIGHBOR_SOLICITATION: u8 = 135;
 const NEIGHBOR_ADVERTISEMENT: u8 = 136;
 /// Receivers drop what a router could have forwarded (RFC 4861 section 7.1.2).
 const HOP_LIMIT: u8 = 255;
+/// Where the three last bytes are those of the address asked for.
+const SOLICITED_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 0);
 const FLAG_SOLICITED: u8 = 0x40;
 const FLAG_OVERRIDE: u8 = 0x20;
 const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
@@ -73,7 +75,7 @@ pub(super) fn read(frame: &[u8]) -> Option<Heard> {
 
 fn read_arp(body: &[u8]) -> Option<Heard> {
     // Ethernet (1), IPv4 (0x0800), address lengths 6 and 4.
-    if body.get(..6)? != [0, 1, 8, 0, 6, 4] || number(body, 6)? != ARP_REQUEST {
+    if body.get(..6)? != [0, 1, 8, 0, 6, 4] {
         return None;
     }
     let ip = |at: usize| -> Option<Ipv4Addr> {
@@ -81,19 +83,21 @@ fn read_arp(body: &[u8]) -> Option<Heard> {
     };
     let sender_mac = body.get(8..14)?.try_into().ok()?;
     let (sender, target) = (ip(14)?, ip(24)?);
-    // Who asks for what it has itself asks nobody.
-    Some(if sender == target {
-        Heard::Claimed(Announcement {
-            mac: sender_mac,
-            ip: target.into(),
-        })
-    } else {
-        Heard::Asked(Question::Arp {
+    let claim = Announcement {
+        mac: sender_mac,
+        ip: sender.into(),
+    };
+    match number(body, 6)? {
+        // Who asks for what it has itself asks nobody.
+        ARP_REQUEST if sender == target => Some(Heard::Claimed(claim)),
+        ARP_REQUEST => Some(Heard::Asked(Question::Arp {
             sender_mac,
             sender,
             target,
-        })
-    })
+        })),
+        ARP_REPLY => Some(Heard::Claimed(claim)),
+        _ => None,
+    }
 }
 
 fn read_ndp(sender_mac: Mac, body: &[u8]) -> Option<Heard> {
@@ -144,12 +148,34 @@ pub(super) fn answer(mac: Mac, question: &Question) -> Vec<u8> {
 }
 
 /// The frame that tells all neighbours, asked or not.
-pub(super) fn unsolicited(announcement: &Announcement) -> Vec<u8> {
-    let Announcement { mac, ip } = *announcement;
+pub(super) fn unsolicited(mac: Mac, ip: IpAddr) -> Vec<u8> {
     match ip {
         // A request for one's own address is the form that most neighbours heed (RFC 5227 section 3).
         IpAddr::V4(ip) => arp(ARP_REQUEST, BROADCAST, mac, ip, [0; 6], ip),
         IpAddr::V6(ip) => advertisement(ALL_NODES_MAC, mac, ip, ALL_NODES, FLAG_OVERRIDE),
+    }
+}
+
+/// The frame that asks whether anybody has an address, and says nothing of who asks (RFC 5227 section 2.1.1, RFC 4862
+/// section 5.4.2).
+pub(super) fn probe(mac: Mac, ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => arp(
+            ARP_REQUEST,
+            BROADCAST,
+            mac,
+            Ipv4Addr::UNSPECIFIED,
+            [0; 6],
+            ip,
+        ),
+        IpAddr::V6(ip) => {
+            let [.., a, b, c] = ip.octets();
+            let to = u128::from(SOLICITED_NODES) | u128::from(ip) & 0x00ff_ffff;
+            let mut message = vec![NEIGHBOR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+            message.extend(ip.octets());
+            let multicast = [0x33, 0x33, 0xff, a, b, c];
+            ndp(multicast, mac, Ipv6Addr::UNSPECIFIED, to.into(), message)
+        }
     }
 }
 
@@ -176,12 +202,17 @@ fn advertisement(to_mac: Mac, mac: Mac, target: Ipv6Addr, to: Ipv6Addr, flags: u
     message.extend(target.octets());
     message.extend([TARGET_LINK_LAYER_ADDRESS, 1]);
     message.extend(mac);
-    let checksum = icmpv6_checksum(target, to, &message);
+    ndp(to_mac, mac, target, to, message)
+}
+
+/// A frame around a message whose checksum is still zero.
+fn ndp(to_mac: Mac, mac: Mac, from: Ipv6Addr, to: Ipv6Addr, mut message: Vec<u8>) -> Vec<u8> {
+    let checksum = icmpv6_checksum(from, to, &message);
     message[2..4].copy_from_slice(&checksum.to_be_bytes());
 
     let mut frame = ethernet(to_mac, mac, ETHERTYPE_IPV6);
     frame.extend([0x60, 0, 0, 0, 0, message.len() as u8, ICMPV6, HOP_LIMIT]);
-    frame.extend(target.octets());
+    frame.extend(from.octets());
     frame.extend(to.octets());
     frame.extend(message);
     frame
@@ -233,7 +264,37 @@ mod tests {
             (&reply[20..22], &reply[28..32]),
             (&[0, 2][..], &target.octets()[..])
         );
-        assert_eq!(read(&reply), None);
+        let claim = Announcement {
+            mac: MAC,
+            ip: target.into(),
+        };
+        assert_eq!(read(&reply), Some(Heard::Claimed(claim)));
+    }
+
+    #[test]
+    fn a_probe_is_a_question_whose_answer_is_a_claim() {
+        for ip in ["192.0.2.200", "2001:db8::a1b2:c3d4"] {
+            let ip: IpAddr = ip.parse().expect("an address");
+            let Some(Heard::Asked(question)) = read(&probe(OTHER, ip)) else {
+                panic!("{ip}: no question");
+            };
+            assert_eq!(question.target(), ip);
+            let claim = Announcement { mac: MAC, ip };
+            assert_eq!(read(&answer(MAC, &question)), Some(Heard::Claimed(claim)));
+        }
+    }
+
+    #[test]
+    fn a_probe_of_ipv6_goes_to_the_addresses_own_group() {
+        let ip = "2001:db8::a1b2:c3d4".parse().expect("an address");
+        let frame = probe(MAC, ip);
+        assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0xb2, 0xc3, 0xd4]);
+        let group: Ipv6Addr = "ff02::1:ffb2:c3d4".parse().expect("an address");
+        assert_eq!(frame[38..54], group.octets());
+        assert_eq!(
+            icmpv6_checksum(Ipv6Addr::UNSPECIFIED, group, &frame[54..]),
+            0
+        );
     }
 
     #[test]
@@ -241,7 +302,7 @@ mod tests {
         for ip in ["192.0.2.200", "2001:db8::200"] {
             let ip = ip.parse().expect("an address");
             let announcement = Announcement { mac: OTHER, ip };
-            let frame = unsolicited(&announcement);
+            let frame = unsolicited(OTHER, ip);
             assert_eq!(read(&frame), Some(Heard::Claimed(announcement)));
             for length in 0..frame.len() - 16 {
                 assert_eq!(read(&frame[..length]), None, "{length} bytes of {ip}");
@@ -252,10 +313,7 @@ mod tests {
     #[test]
     fn an_advertisement_checks_out() {
         let target: Ipv6Addr = "2001:db8::200".parse().expect("an address");
-        let frame = unsolicited(&Announcement {
-            mac: MAC,
-            ip: target.into(),
-        });
+        let frame = unsolicited(MAC, target.into());
         assert_eq!(frame.len(), 14 + 40 + 32);
         // A message with its right checksum sums up to zero.
         assert_eq!(icmpv6_checksum(target, ALL_NODES, &frame[54..]), 0);

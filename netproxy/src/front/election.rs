@@ -9,6 +9,8 @@ pub(super) const EXPIRY: Duration = Duration::from_millis(900);
 
 /// Between two defences, so that two machines that are sure of themselves do not fill the link (RFC 5227 section 2.4).
 const DEFENCE_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two questions of a leader whose Lease has run out: announcements may be lost, so it does not wait for one.
+const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The Lease as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +49,7 @@ pub(super) struct Tenure {
     /// When the last renewal that was granted was asked for: nobody else counts from an earlier time.
     renewed_at: Instant,
     defended_at: Option<Instant>,
+    wondered_at: Option<Instant>,
     yielded: bool,
 }
 
@@ -55,6 +58,7 @@ impl Tenure {
         Self {
             renewed_at: asked_at,
             defended_at: None,
+            wondered_at: None,
             yielded: false,
         }
     }
@@ -67,24 +71,37 @@ impl Tenure {
 
     /// Another machine announces the same addresses.
     pub(super) fn contested(&mut self, now: Instant) -> Rivalry {
-        let since = |then: Instant| now.saturating_duration_since(then);
-        if since(self.renewed_at) >= EXPIRY {
+        if self.has_run_out(now) {
             self.yielded = true;
             return Rivalry::Yield;
         }
-        if self
-            .defended_at
-            .is_some_and(|then| since(then) < DEFENCE_INTERVAL)
-        {
+        if is_recent(self.defended_at, DEFENCE_INTERVAL, now) {
             return Rivalry::Bear;
         }
         self.defended_at = Some(now);
         Rivalry::Defend
     }
 
+    /// Whether to ask now if another machine has the same addresses.
+    pub(super) fn wonders(&mut self, now: Instant) -> bool {
+        if !self.has_run_out(now) || is_recent(self.wondered_at, QUESTION_INTERVAL, now) {
+            return false;
+        }
+        self.wondered_at = Some(now);
+        true
+    }
+
+    fn has_run_out(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.renewed_at) >= EXPIRY
+    }
+
     pub(super) fn has_yielded(&self) -> bool {
         self.yielded
     }
+}
+
+fn is_recent(then: Option<Instant>, interval: Duration, now: Instant) -> bool {
+    then.is_some_and(|then| now.saturating_duration_since(then) < interval)
 }
 
 /// What one front remembers of the Lease.
@@ -199,6 +216,19 @@ mod tests {
             &[9900, 10_500],
             &[(500, Defend), (10_499, Bear), (10_500, Defend)],
         );
+    }
+
+    #[test]
+    fn only_a_leader_whose_lease_has_run_out_asks_the_link_and_not_too_often() {
+        let start = Instant::now();
+        let mut tenure = Tenure::since(start);
+        let asked: Vec<u64> = (0..4000)
+            .step_by(100)
+            .filter(|ms| tenure.wonders(start + Duration::from_millis(*ms)))
+            .collect();
+        assert_eq!(asked, [900, 1900, 2900, 3900]);
+        tenure.renew(start + Duration::from_secs(5));
+        assert!(!tenure.wonders(start + Duration::from_millis(5100)));
     }
 
     #[test]

@@ -10,20 +10,20 @@ use kube::{
 };
 use serde_json::json;
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     time::{interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::election::{EXPIRY, Election, Held, Rivalry, Step, TICK, Tenure};
-use crate::announce::{LEASE_NAME, LEASE_NAMESPACE};
+use crate::announce::{LEASE_NAME, LEASE_NAMESPACE, Rivals};
 
 /// Takes part in the election until shutdown, and says whether this front leads; again when a rival has to hear it.
 pub(super) async fn run(
     client: Client,
     name: String,
     elected: watch::Sender<bool>,
-    rival: Arc<Notify>,
+    rivals: Arc<Rivals>,
     shutdown: CancellationToken,
 ) {
     // Two machines of one name must not both think that the Lease is theirs.
@@ -39,8 +39,13 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
-            _ = ticks.tick() => candidate.tick().await,
-            () = rival.notified() => if candidate.contested() == Rivalry::Defend {
+            _ = ticks.tick() => {
+                candidate.tick().await;
+                if candidate.wonders() {
+                    rivals.wondered.notify_one();
+                }
+            }
+            () = rivals.heard.notified() => if candidate.contested() == Rivalry::Defend {
                 elected.send_modify(|_| {});
             },
         }
@@ -72,6 +77,11 @@ impl Candidate {
     /// Who cannot reach the API keeps what it has until somebody else announces it: the API may be gone for all.
     fn leads(&self) -> bool {
         self.held.is_some() && !self.tenure.has_yielded()
+    }
+
+    /// Whether to ask the link who else has what this front announces.
+    fn wonders(&mut self) -> bool {
+        self.leads() && self.tenure.wonders(Instant::now())
     }
 
     /// Another machine announces what this front does.
