@@ -49,6 +49,7 @@ const REQUESTS_INFLIGHT_MAX: usize = 400;
 const MUTATING_REQUESTS_INFLIGHT_MAX: usize = 200;
 
 /// Settles flags over the file's keys over defaults; clap has already put the environment under the flags.
+#[expect(clippy::too_many_lines, reason = "one line a flag")]
 pub(crate) fn settle(flags: Flags, hostname: &str) -> Result<Settings> {
     let file = match &flags.config {
         Some(path) => read_file(path)?,

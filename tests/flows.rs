@@ -334,11 +334,19 @@ fn a_client_keeps_its_backend_until_it_is_silent_for_the_timeout() {
         }
         ask(places[1]).map_err(|outcome| format!("{outcome:?}"))
     });
-    let kept = ask(places[0]).expect("an answer");
+    let answer = |place| wait::until("an answer", READY_TIME_MAX, || ask(place));
+    let mut heard = Instant::now();
+    let mut kept = answer(places[0]);
     let start = Instant::now();
     while start.elapsed() < 2 * TIMEOUT {
         for place in places {
-            assert_eq!(ask(place), Ok(kept.clone()), "{place}");
+            let asked = Instant::now();
+            let by = answer(place);
+            // A busy machine can keep the client silent for the timeout; then it may go elsewhere.
+            if heard.elapsed() < TIMEOUT {
+                assert_eq!(by, kept, "{place}");
+            }
+            (heard, kept) = (asked, by);
         }
     }
     assert_eq!(remembered(&world).len(), 1, "{:?}", remembered(&world));

@@ -210,6 +210,7 @@ fn ports_that_somebody_else_has_are_events() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 fn metrics_follow_what_the_proxy_does() {
     let world = World::running(1);
     let node = &world.nodes[0];

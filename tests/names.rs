@@ -396,6 +396,7 @@ fn an_answer_that_is_too_long_is_cut_and_comes_whole_over_tcp() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_dns_policy_is_a_resolv_conf() {
     let world = World::running(1);
     let config = json!({ "nameservers": ["192.0.2.53"], "searches": ["example.com"],

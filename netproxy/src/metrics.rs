@@ -154,6 +154,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn register(&mut self) {
         let kube_proxy = self.registry.sub_registry_with_prefix("kubeproxy");
         let syncs = &self.syncs;

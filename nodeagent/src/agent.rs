@@ -74,6 +74,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "the wiring, part by part")]
 async fn run_parts(client: Client, config: Config) -> Result<(), Error> {
     let Config {
         node_name,

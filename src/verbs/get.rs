@@ -89,11 +89,9 @@ fn show(answer: &Value, kind: &Kind, args: &Args, many: bool) -> Result<String> 
         }
         Some(Output::Name) => names(answer, kind),
         None | Some(Output::Wide) => {
-            let text = table(
-                answer,
-                args.output == Some(Output::Wide),
-                args.all_namespaces && kind.is_namespaced(),
-            );
+            let priority_max = args.output.map_or(0, |_| i64::MAX);
+            let with_namespace = args.all_namespaces && kind.is_namespaced();
+            let text = table(answer, priority_max, with_namespace);
             if text.is_empty() {
                 eprintln!("No resources found.");
             }
@@ -117,14 +115,14 @@ fn names(answer: &Value, kind: &Kind) -> String {
         .collect()
 }
 
-/// Lays a `meta.k8s.io/v1 Table` out in columns, three spaces apart.
-fn table(table: &Value, wide: bool, with_namespace: bool) -> String {
+/// Lays a `meta.k8s.io/v1 Table` out in columns, three spaces apart; those of a priority above 0 are for `-o wide`.
+fn table(table: &Value, priority_max: i64, with_namespace: bool) -> String {
     let columns = table["columnDefinitions"]
         .as_array()
         .cloned()
         .unwrap_or_default();
     let shown: Vec<usize> = (0..columns.len())
-        .filter(|&i| wide || columns[i]["priority"].as_i64().unwrap_or(0) == 0)
+        .filter(|&i| columns[i]["priority"].as_i64().unwrap_or(0) <= priority_max)
         .collect();
     let mut lines: Vec<Vec<String>> = Vec::new();
     let heading = shown.iter().map(|&i| {
@@ -205,12 +203,12 @@ mod tests {
             ],
         });
         assert_eq!(
-            table(&answer, false, false),
+            table(&answer, 0, false),
             "NAME         TYPE\nkubernetes   ClusterIP\nweb          <none>\n"
         );
         let expected = "NAMESPACE   NAME         TYPE        SELECTOR\n\
                         default     kubernetes   ClusterIP   <none>\n\
                         shop        web          <none>      app=web\n";
-        assert_eq!(table(&answer, true, true), expected);
+        assert_eq!(table(&answer, i64::MAX, true), expected);
     }
 }

@@ -7,6 +7,7 @@ use super::{
 use crate::lab::world::World;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn helm_installs_upgrades_rolls_back_and_leaves_nothing() {
     let world = World::running(1);
     check(

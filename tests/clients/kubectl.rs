@@ -7,6 +7,7 @@ use super::{
 use crate::lab::world::World;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn kubectl_reads_as_from_kubernetes() {
     let world = World::running(1);
     check(
@@ -154,6 +155,7 @@ fn kubectl_reads_as_from_kubernetes() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn kubectl_writes_as_to_kubernetes() {
     let world = World::running(1);
     check(

@@ -24,6 +24,7 @@ spec:
 END"#;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn kubectl_reaches_into_pods() {
     let world = World::running(1);
     check(

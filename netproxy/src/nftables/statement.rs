@@ -109,6 +109,7 @@ impl Statement {
     }
 
     /// Appends the statement's expressions.
+    #[expect(clippy::too_many_lines, reason = "one arm a statement")]
     pub fn compile(&self, family: Family, into: &mut Vec<Expression>) {
         let first = Register(0);
         match self {

@@ -258,6 +258,7 @@ impl<'a> Walk<'a> {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm an expression")]
     fn step(&mut self, expression: &Expression) -> Step {
         match expression {
             Expression::Payload {

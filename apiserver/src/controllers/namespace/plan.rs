@@ -64,6 +64,7 @@ pub(super) fn with_conditions(
     (updated != *namespace).then_some(updated)
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn wanted(remaining: &[Remaining]) -> [(&'static str, &'static str, &'static str, String); 5] {
     let mut left: Vec<String> = remaining
         .iter()

@@ -94,6 +94,7 @@ async fn the_unauthorized_are_told_what_they_may_not() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn a_node_agent_is_kept_to_its_own_node() {
     let mut world = World::with_pods().await;
     world.as_user(node("a")).await;

@@ -65,6 +65,7 @@ async fn items_of_a_list_leave_out_their_type() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn reads_answer_in_kubernetes_words() {
     let world = World::new().await;
     let no_resource = "the server could not find the requested resource";

@@ -46,6 +46,7 @@ async fn check(
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn odd_requests_get_the_answers_of_kubernetes() {
     let running = run().await;
     let line = |line: &str, headers: &str| format!("{line}\r\nConnection: close\r\n{headers}\r\n");
@@ -189,6 +190,7 @@ async fn a_watch_is_told_over_a_web_socket_too() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn odd_bodies_get_the_answers_of_kubernetes() {
     let running = run().await;
     let post = |headers: &str, body: &[u8]| {

@@ -53,6 +53,7 @@ fn ask(zone: &Zone, name: &str, question: Question) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn the_specification_is_answered_name_by_name() {
     let zone = zone();
     for (name, question, expected) in [

@@ -370,6 +370,7 @@ fn expression_name(expression: &Expression) -> &'static str {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm an expression")]
 fn write_expression_data(writer: &mut Writer, expression: &Expression, family: Family) {
     match expression {
         Expression::Payload {

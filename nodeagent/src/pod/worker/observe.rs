@@ -36,6 +36,7 @@ impl Worker {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm a message")]
     pub(super) async fn take(&mut self, message: Message) {
         match message {
             Message::Pod(pod) => {
