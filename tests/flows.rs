@@ -294,6 +294,7 @@ fn remembered(world: &World) -> Vec<String> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 fn a_client_keeps_its_backend_until_it_is_silent_for_the_timeout() {
     const TIMEOUT: Duration = Duration::from_secs(4);
     let world = World::running(1);

@@ -5,6 +5,7 @@
 mod operations;
 mod parameters;
 mod prose;
+mod protobuf;
 mod schemas;
 
 use std::collections::BTreeSet;
@@ -122,6 +123,11 @@ pub fn v2_document() -> Value {
         "securityDefinitions": {"BearerToken": bearer()},
         "security": [{"BearerToken": []}],
     })
+}
+
+/// The types of `/openapi/v2` as protobuf, the only form in which kubectl reads version 2, as it does for a `kind: List`.
+pub fn v2_protobuf() -> Vec<u8> {
+    protobuf::document(&v2_document())
 }
 
 fn info() -> Value {

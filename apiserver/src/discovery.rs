@@ -31,7 +31,10 @@ pub(crate) struct Fixed {
 
 impl Fixed {
     pub(crate) fn new(value: &Value) -> Self {
-        let bytes = Bytes::from(format!("{value}\n"));
+        Fixed::of(format!("{value}\n").into())
+    }
+
+    pub(crate) fn of(bytes: Bytes) -> Self {
         let etag = format!("\"{}\"", digest(&bytes));
         Fixed { bytes, etag }
     }

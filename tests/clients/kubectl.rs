@@ -37,6 +37,14 @@ fn kubectl_reads_as_from_kubernetes() {
             ),
             ("kubectl get pods -o name", Says("pod/web- … pod/web-")),
             (
+                "kubectl get deploy,svc -l '!x' -o yaml | kubectl apply -f -",
+                Says("deployment.apps/web configured"),
+            ),
+            (
+                "kubectl explain deploy.spec --output plaintext-openapiv2",
+                Says("KIND: Deployment VERSION: apps/v1 … minReadySeconds"),
+            ),
+            (
                 "kubectl get deploy web -o yaml",
                 Says("apiVersion: apps/v1 kind: Deployment … replicas: 2 … status:"),
             ),

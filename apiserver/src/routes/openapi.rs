@@ -9,7 +9,12 @@ use serde_json::Value;
 
 use crate::{discovery::Fixed, request::Query, respond};
 
+/// What kubectl asks for by the first name is answered by the second.
+const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
 static V2: LazyLock<Fixed> = LazyLock::new(|| Fixed::new(&openapi::v2_document()));
+static V2_AS_PROTOBUF: LazyLock<Fixed> = LazyLock::new(|| Fixed::of(openapi::v2_protobuf().into()));
 static V3: LazyLock<V3Documents> = LazyLock::new(V3Documents::new);
 
 struct V3Documents {
@@ -64,7 +69,7 @@ pub(super) fn serve(path: &[&str], query: &Query, headers: &HeaderMap) -> Respon
             }
         }
         ["v2"] if accepts_json(headers) => V2.respond(headers, "application/json"),
-        // Clients that read only the protobuf form take 406 as "not there" and use version 3.
+        ["v2"] if accepts_v2_protobuf(headers) => V2_AS_PROTOBUF.respond(headers, V2_PROTOBUF),
         ["v2"] => respond::failure(&knarr_api::status::Status::failure(
             406,
             "NotAcceptable",
@@ -75,10 +80,16 @@ pub(super) fn serve(path: &[&str], query: &Query, headers: &HeaderMap) -> Respon
 }
 
 fn accepts_json(headers: &HeaderMap) -> bool {
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok());
-    accept.is_none_or(|accept| accept.contains("json") || accept.contains("*/*"))
+    accept(headers).is_none_or(|accept| accept.contains("json") || accept.contains("*/*"))
+}
+
+fn accepts_v2_protobuf(headers: &HeaderMap) -> bool {
+    accept(headers)
+        .is_some_and(|accept| accept.contains(V2_PROTOBUF_ASKED) || accept.contains(V2_PROTOBUF))
+}
+
+fn accept(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::ACCEPT)?.to_str().ok()
 }
 
 /// To where the document is as it is now.
