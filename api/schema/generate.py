@@ -15,8 +15,8 @@ The output has one line per definition and one, indented, per field:
     enum core.v1.Protocol SCTP TCP UDP
 
 Types: a basic Go type, `bytes`, `*T`, `[]T`, `map[K]T`, NAME=UNDERLYING for a named type that is no struct,
-or a definition. Flags: e omitempty, z omitzero, r required, a atomic map, l=KIND[:KEY,KEY] list kind,
-s=STRATEGY and m=KEY patch strategy and merge key, d=JSON default.
+or a definition. Flags: e omitempty, z omitzero, r required, a atomic map, i=TYPE field of an embedded struct,
+l=KIND[:KEY,KEY] list kind, s=STRATEGY and m=KEY patch strategy and merge key, d=JSON default.
 """
 
 import json
@@ -136,7 +136,7 @@ def resolve(packages, package, text):
 
 
 def fields_of(packages, full):
-    """(json name, package, type expression, tag options, default) of a struct, inlined structs flattened."""
+    """(json name, package, type expression, tag options, default, embedded struct) of a struct, embedded ones flattened."""
     package, name = full.rsplit(".", 1)
     for field, kind, tag, comment in packages[package].structs[name]:
         json_tag = re.search(r'json:"([^"]*)"', tag)
@@ -145,16 +145,17 @@ def fields_of(packages, full):
         json_name, *options = json_tag[1].split(",")
         if not json_name:
             if kind.endswith("TypeMeta"):
-                yield "apiVersion", "meta.v1", "string", {"omitempty"}, None
-                yield "kind", "meta.v1", "string", {"omitempty"}, None
+                yield "apiVersion", "meta.v1", "string", {"omitempty"}, None, "TypeMeta"
+                yield "kind", "meta.v1", "string", {"omitempty"}, None, "TypeMeta"
                 continue
             inner, _ = resolve(packages, package, kind.lstrip("*"))
-            yield from fields_of(packages, inner)
+            for *rest, _ in fields_of(packages, inner):
+                yield *rest, inner.rsplit(".", 1)[1]
             continue
         default = next((c[len("+default="):] for c in comment if c.startswith("+default=")), None)
         if default and default.startswith("ref("):
             default = None
-        yield json_name, package, kind, set(options), default
+        yield json_name, package, kind, set(options), default, None
 
 
 def long_name(full):
@@ -168,7 +169,7 @@ def published_type(spec):
     return "*" + {"boolean": "bool", "string": "string", "integer": spec.get("format", "int64")}[kinds[0]]
 
 
-def flags(options, default, required, spec):
+def flags(options, default, required, spec, embedded=None):
     out = []
     if "omitempty" in options:
         out.append("e")
@@ -178,6 +179,8 @@ def flags(options, default, required, spec):
         out.append("r")
     if spec.get("x-kubernetes-map-type") == "atomic":
         out.append("a")
+    if embedded:
+        out.append(f"i={embedded}")
     if "x-kubernetes-list-type" in spec:
         keys = ",".join(spec.get("x-kubernetes-list-map-keys", []))
         out.append(f"l={spec['x-kubernetes-list-type']}" + (f":{keys}" if keys else ""))
@@ -207,13 +210,13 @@ def emit(packages, definitions):
         rows = {} if full in OPAQUE else {f[0]: f for f in fields_of(packages, full)}
         published = spec.get("properties", {})
         for name in sorted(rows):
-            _, package, kind, options, default = rows[name]
+            _, package, kind, options, default, embedded = rows[name]
             text, needs = resolve(packages, package, kind)
             pending |= needs
             for named in re.findall(r"([\w.]+)=string", text):
                 enums.add(named)
             required = name in spec.get("required", [])
-            block.append(" " + " ".join([name, text] + flags(options, default, required, published.get(name, {}))))
+            block.append(" " + " ".join([name, text] + flags(options, default, required, published.get(name, {}), embedded)))
         for name in sorted(set(published) - set(rows) if full not in OPAQUE else ()):
             text = published_type(published[name])
             print(f"{full}.{name}: published, but not in the sources, taken as {text}", file=sys.stderr)

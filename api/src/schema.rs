@@ -30,6 +30,8 @@ pub struct Field {
     /// Left out of JSON when it is a struct with nothing set.
     pub omit_zero: bool,
     pub required: bool,
+    /// The Go struct, embedded in this one, that the field stands in.
+    pub embedded: Option<&'static str>,
     pub list: ListKind,
     /// Server-side apply owns the map as a whole.
     pub atomic: bool,

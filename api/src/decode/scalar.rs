@@ -192,7 +192,9 @@ fn parse_time(text: &str, layout: &str) -> Result<jiff::Timestamp, String> {
             .strip_prefix(after)
             .ok_or_else(|| cannot(rest, after))?;
     }
-    if let Some(fraction) = rest.strip_prefix('.') {
+    if layout == RFC3339_MICRO {
+        rest = after_microseconds(rest).ok_or_else(|| cannot(rest, ".000000"))?;
+    } else if let Some(fraction) = rest.strip_prefix('.') {
         let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
         if digits > 0 {
             rest = fraction.get(digits..).unwrap_or_default();
@@ -203,6 +205,12 @@ fn parse_time(text: &str, layout: &str) -> Result<jiff::Timestamp, String> {
     }
     text.parse()
         .map_err(|_| format!("parsing time {}: day out of range", quote(text)))
+}
+
+/// What follows the six digits that this layout insists on.
+fn after_microseconds(text: &str) -> Option<&str> {
+    let (digits, rest) = text.strip_prefix('.')?.split_at_checked(6)?;
+    digits.bytes().all(|b| b.is_ascii_digit()).then_some(rest)
 }
 
 fn is_offset(text: &str) -> bool {

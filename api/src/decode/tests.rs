@@ -257,3 +257,60 @@ proptest::proptest! {
         let _ = yaml_as(SERVICE, body.as_bytes());
     }
 }
+
+#[test]
+fn a_null_is_no_value_of_a_pointer_either() {
+    let pod = Target {
+        group: "",
+        version: "v1",
+        kind: "Pod",
+    };
+    let body =
+        br#"{"spec":{"affinity":null,"securityContext":{"seccompProfile":null},"containers":[]}}"#;
+    let spec = json_as(pod, body).unwrap().object["spec"].take();
+    assert_eq!(spec, json!({"securityContext": {}, "containers": []}));
+}
+
+#[test]
+fn microseconds_are_six_digits() {
+    let lease = Target {
+        group: "coordination.k8s.io",
+        version: "v1",
+        kind: "Lease",
+    };
+    let check = |time: &str, expected: &str| {
+        let body = json!({"spec": {"renewTime": time}}).to_string();
+        let outcome = json_as(lease, body.as_bytes());
+        let message = outcome.err().map(|status| status.message);
+        let expected = (!expected.is_empty()).then(|| {
+            format!("Lease in version \"v1\" cannot be handled as a Lease: parsing time {time:?} as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse {expected}")
+        });
+        assert_eq!(message, expected);
+    };
+    check("2026-01-02T03:04:05.000000Z", "");
+    check("2026-01-02T03:04:05Z", "\"Z\" as \".000000\"");
+    check("2026-01-02T03:04:05.123456789Z", "\"789Z\" as \"Z07:00\"");
+}
+
+#[test]
+fn embedded_structs_are_part_of_where_an_error_is() {
+    let pod = Target {
+        group: "",
+        version: "v1",
+        kind: "Pod",
+    };
+    let check = |container: Value, expected: &str| {
+        let body = json!({"spec": {"containers": [container]}}).to_string();
+        let message = json_as(pod, body.as_bytes()).unwrap_err().message;
+        let place = message.split("struct field ").nth(1).unwrap_or_default();
+        assert_eq!(place, format!("{expected} of type string"), "{message}");
+    };
+    check(
+        json!({"env": [{"valueFrom": {"configMapKeyRef": {"name": 7}}}]}),
+        "ConfigMapKeySelector.spec.containers.env.valueFrom.configMapKeyRef.LocalObjectReference.name",
+    );
+    check(
+        json!({"livenessProbe": {"httpGet": {"path": 7}}}),
+        "HTTPGetAction.spec.containers.livenessProbe.ProbeHandler.httpGet.path",
+    );
+}

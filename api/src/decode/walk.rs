@@ -18,7 +18,7 @@ const PROBLEMS_MAX: usize = 100;
 pub(super) struct Walk {
     /// `spec.ports[0]`, with indices and map keys.
     path: String,
-    /// `spec.ports`, the names of struct fields only.
+    /// `spec.ports`, the names of struct fields only, embedded structs included.
     fields: String,
     /// The innermost struct.
     within: &'static str,
@@ -35,14 +35,13 @@ impl Walk {
         (self.problems, self.fatal.or(self.saved))
     }
 
-    fn enter_field(&mut self, name: &str) -> (usize, usize) {
+    fn enter_field(&mut self, field: &Field) -> (usize, usize) {
         let mark = (self.path.len(), self.fields.len());
-        for text in [&mut self.path, &mut self.fields] {
-            if !text.is_empty() {
-                text.push('.');
-            }
-            text.push_str(name);
+        add_name(&mut self.path, field.name);
+        if let Some(embedded) = field.embedded {
+            add_name(&mut self.fields, embedded);
         }
+        add_name(&mut self.fields, field.name);
         mark
     }
 
@@ -100,6 +99,13 @@ impl Walk {
         self.fatal = Some(text);
         E::custom("decoding stopped")
     }
+}
+
+fn add_name(path: &mut String, name: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(name);
 }
 
 /// Reads the object itself.
@@ -281,7 +287,7 @@ fn read_struct<'de, A: MapAccess<'de>>(
             walk.problem("duplicate", field.name);
         }
         seen |= bit;
-        let mark = walk.enter_field(field.name);
+        let mark = walk.enter_field(field);
         let kind = &field.kind;
         let value = entries.next_value_seed(Node { walk, kind })?;
         walk.leave(mark);

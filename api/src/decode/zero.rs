@@ -53,11 +53,11 @@ pub(super) fn is_left_out(field: &Field, value: &Value) -> bool {
         return false;
     }
     match value {
-        Value::Null => has_empty_value(&field.kind),
+        Value::Null => is_pointer(&field.kind) || has_empty_value(&field.kind),
         Value::Bool(set) => !set && has_empty_value(&field.kind),
         Value::Number(number) => number.as_f64() == Some(0.0) && has_empty_value(&field.kind),
         Value::String(text) => text.is_empty() && has_empty_value(&field.kind),
-        Value::Array(items) => items.is_empty() && !matches!(field.kind, Type::Pointer(_)),
+        Value::Array(items) => items.is_empty() && !is_pointer(&field.kind),
         Value::Object(entries) => entries.is_empty() && is_map(&field.kind),
     }
 }
@@ -79,6 +79,10 @@ fn has_empty_value(kind: &Type) -> bool {
         Type::List(_) | Type::Map(..) => true,
         Type::Pointer(_) => false,
     }
+}
+
+fn is_pointer(kind: &Type) -> bool {
+    matches!(kind, Type::Pointer(_))
 }
 
 fn is_map(kind: &Type) -> bool {

@@ -134,8 +134,8 @@ fn share_labels(job: &mut Value) {
 }
 
 fn generate_selector(job: &mut Value) {
-    let name = walk::at(job, "metadata.name").clone();
-    let uid = walk::at(job, "metadata.uid").clone();
+    let name = Value::from(walk::text(job, "metadata.name"));
+    let uid = Value::from(walk::text(job, "metadata.uid"));
     let labels = walk::object_mut(job, "spec.template.metadata.labels");
     for (keys, value) in [(NAME_LABELS, &name), (UID_LABELS, &uid)] {
         for key in keys {

@@ -1,6 +1,7 @@
 //! Pod: containers that share a network and a life on one node.
 
 pub mod admit;
+pub mod claims;
 pub mod columns;
 pub mod containers;
 pub mod defaults;
@@ -8,6 +9,7 @@ pub mod dns;
 pub mod env;
 pub mod image;
 pub mod probes;
+mod remote;
 pub mod resources;
 pub mod scheduling;
 pub mod security;
@@ -18,6 +20,7 @@ pub mod update;
 pub mod validate;
 pub mod volumes;
 pub mod warnings;
+mod windows;
 
 use serde_json::{Value, json};
 

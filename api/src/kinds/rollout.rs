@@ -189,7 +189,9 @@ pub fn amount(value: &Value) -> i64 {
 }
 
 fn percent(text: &str) -> Option<i64> {
-    text.strip_suffix('%')?.parse().ok()
+    let digits = text.strip_suffix('%')?;
+    let is_plain = digits.bytes().all(|c| c.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_plain)
 }
 
 /// Counts of `status` that are not negative.

@@ -126,6 +126,13 @@ fn validate(set: &Value, write: Write) -> Errors {
         let path = path_retention.child(field);
         checks::one_of_if_set(&mut errors, &path, policy, &["Retain", "Delete"]);
     }
+    if write == Write::Create {
+        let path = path.child("volumeClaimTemplates");
+        for (index, claim) in walk::list(spec, "volumeClaimTemplates").iter().enumerate() {
+            let path = path.index(index).child("spec");
+            pod::claims::spec(&mut errors, &path, walk::at(claim, "spec"));
+        }
+    }
     checks::counts(&mut errors, &path, spec, &["replicas", "minReadySeconds"]);
     checks::counts(&mut errors, &path, spec, &["ordinals.start"]);
     let service = walk::text(spec, "serviceName");
@@ -182,7 +189,10 @@ fn selector_and_template(errors: &mut Errors, path: &Path, spec: &Value) {
     let path_selector = path.child("selector");
     rollout::required_selector(errors, &path_selector, selector, "statefulset");
     match selector::from_label_selector(selector) {
-        Err(_) => errors.push(Error::invalid(&path_selector, selector.clone(), "")),
+        Err(_) => {
+            let shown = internal::show("*LabelSelector", selector);
+            errors.push(Error::invalid_shown(&path_selector, &shown, ""));
+        }
         Ok(selector) => {
             let path = path.child("template");
             let template = walk::at(spec, "template");

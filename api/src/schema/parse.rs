@@ -75,6 +75,7 @@ fn field(line: &'static str, by_name: &HashMap<&'static str, Id>) -> Field {
         omit_empty: false,
         omit_zero: false,
         required: false,
+        embedded: None,
         list: ListKind::Atomic,
         atomic: false,
         strategy: Strategy::Replace,
@@ -97,6 +98,7 @@ fn field(line: &'static str, by_name: &HashMap<&'static str, Id>) -> Field {
                 field.default = flags.strip_prefix("d=");
                 break;
             }
+            Some(("i", name)) => field.embedded = Some(name),
             Some(("l", list)) => field.list = list_kind(list),
             Some(("s", text)) => field.strategy = strategy(text),
             Some(("m", key)) => field.merge_key = key,

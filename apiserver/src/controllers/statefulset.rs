@@ -108,15 +108,15 @@ async fn apply(cluster: &Cluster, set: &StatefulSet, writes: Vec<Write<Pod>>) ->
         let (name, verb, reasons) = match &write {
             Write::Create(pod) => (
                 pod.metadata.name.clone(),
-                "create",
+                "Create",
                 ("SuccessfulCreate", "FailedCreate"),
             ),
             Write::Delete { key, .. } => (
                 Some(key.name.clone()),
-                "delete",
+                "Delete",
                 ("SuccessfulDelete", "FailedDelete"),
             ),
-            _ => (None, "update", ("SuccessfulUpdate", "FailedUpdate")),
+            _ => (None, "Update", ("SuccessfulUpdate", "FailedUpdate")),
         };
         let name = name.unwrap_or_default();
         let outcome = perform(&cluster.client, write).await;

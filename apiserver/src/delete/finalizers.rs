@@ -53,7 +53,7 @@ pub(super) fn orphaning_warning(kind: &Kind, options: &DeleteOptions) -> Option<
     let unsaid = options.propagation.is_none() && options.orphan_dependents.is_none();
     (unsaid && default_policy(kind) == Propagation::Orphan).then_some(
         "child pods are preserved by default when jobs are deleted; set \
-         propagationPolicy=Background to remove them or set propagationPolicy=Foreground to wait for them",
+         propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
     )
 }
 

@@ -115,6 +115,14 @@ async fn admit_pod(state: &State, pod: &mut Value) -> Result<(), Status> {
     admitted.map_err(|detail| Status::forbidden(&POD, requested_name(pod), &detail))
 }
 
+/// What only an object that is known to be valid can be refused for.
+pub(super) fn confirm_create(kind: &'static Kind, object: &Value) -> Result<(), Status> {
+    if !std::ptr::eq(kind, &POD) {
+        return Ok(());
+    }
+    admit::confirm(object).map_err(|detail| Status::forbidden(&POD, requested_name(object), detail))
+}
+
 /// A pod that comes with its node is told where in the world that is.
 fn add_topology(state: &State, pod: &mut Value) {
     let name = str_of(&pod["spec"]["nodeName"]);

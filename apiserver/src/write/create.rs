@@ -34,8 +34,11 @@ impl Writer<'_> {
     }
 
     async fn create_under_any_name(&mut self, object: Value) -> Result<Written, Status> {
-        if !meta::name(&object).is_empty() || meta::generate_name(&object).is_empty() {
+        if meta::generate_name(&object).is_empty() {
             return self.create_named(object).await;
+        }
+        if !meta::name(&object).is_empty() {
+            return self.create_named(object).await.map_err(no_unique_name);
         }
         let mut outcome = self.create_named(object.clone()).await;
         for _ in 1..GENERATED_NAMES_MAX {
@@ -51,6 +54,7 @@ impl Writer<'_> {
     /// Creates an object under the name it has, or under one made now.
     pub(super) async fn create_named(&mut self, mut object: Value) -> Result<Written, Status> {
         identity::drop_duplicate_owners(&mut object, &mut self.warnings);
+        metadata::wipe(&mut object);
         self.track(None, &mut object);
         self.create_tracked(object).await
     }
@@ -82,6 +86,7 @@ impl Writer<'_> {
         let claims = allocation::for_create(self.state, kind, &mut object, self.dry_run)?;
         kind.prepare_create(&mut object);
         refuse_invalid(kind, &object, &kind.validate_create(&object))?;
+        admission::confirm_create(kind, &object)?;
         self.warnings
             .extend((kind.strategy.warnings)(&object, None));
         let name = meta::name(&object).to_owned();

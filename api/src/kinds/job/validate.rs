@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{
     super::{
         checks::{self, Errors},
-        template,
+        internal, template,
     },
     NAME_LABELS, UID_LABELS, policies,
 };
@@ -80,9 +80,10 @@ fn generated_selector(errors: &mut Errors, job: &Value) {
         && !parsed.matches(Some(&expected))
     {
         let path = Path::new("spec").child("selector");
-        errors.push(Error::invalid(
+        let shown = internal::show("*LabelSelector", selector);
+        errors.push(Error::invalid_shown(
             &path,
-            selector.clone(),
+            &shown,
             "`selector` not auto-generated",
         ));
     }

@@ -44,10 +44,6 @@ pub fn admit(pod: &mut Value, account: &Value, suffix: &str) -> Result<(), Strin
     prioritize(pod)?;
     tolerate_node_trouble(pod);
     match walk::text(pod, "spec.runtimeClassName") {
-        "" if walk::entries(pod, "spec.overhead").next().is_some() => Err(
-            "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
-                .to_owned(),
-        ),
         "" => Ok(()),
         // No RuntimeClass is ever there.
         class => Err(format!(
@@ -55,6 +51,18 @@ pub fn admit(pod: &mut Value, account: &Value, suffix: &str) -> Result<(), Strin
             quote(class)
         )),
     }
+}
+
+/// What is looked at once the pod is known to be valid.
+///
+/// # Errors
+/// Why the pod is not let in.
+pub fn confirm(pod: &Value) -> Result<(), &'static str> {
+    if walk::entries(pod, "spec.overhead").next().is_none() {
+        return Ok(());
+    }
+    // No RuntimeClass is ever there to define one.
+    Err("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
 }
 
 /// Adds to a pod that is written again what a manifest of it leaves out.
@@ -181,8 +189,9 @@ fn prioritize(pod: &mut Value) -> Result<(), String> {
         return given("integer value of priority", &value, &priority);
     }
     const POLICY: &str = "PreemptLowerPriority";
-    let policy = walk::text(pod, "spec.preemptionPolicy");
-    if !policy.is_empty() && policy != POLICY {
+    if let Some(policy) = walk::at(pod, "spec.preemptionPolicy").as_str()
+        && policy != POLICY
+    {
         return given("string value of PreemptionPolicy", &policy, &POLICY);
     }
     let spec = walk::object_mut(pod, "spec");

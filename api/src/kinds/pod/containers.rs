@@ -118,9 +118,9 @@ pub fn ephemeral(errors: &mut Errors, path: &Path, around: &Surroundings) {
         }
         let unwanted = "cannot be set for an Ephemeral Container";
         for name in UNWANTED_IN_EPHEMERAL {
-            if !walk::same(walk::at(container, name), &Value::Null)
-                && walk::at(container, name) != &json!({})
-            {
+            let value = walk::at(container, name);
+            let is_unset = name == "resources" && *value == json!({});
+            if !walk::same(value, &Value::Null) && !is_unset {
                 errors.push(Error::forbidden(&path.child(name), unwanted));
             }
         }
@@ -398,7 +398,9 @@ fn devices(errors: &mut Errors, path: &Path, container: &Value, around: &Surroun
             let detail = "must not already exist as a path in volumeMounts";
             errors.push(Error::invalid(&path_place, place, detail));
         }
-        names.push(name);
+        if !name.is_empty() {
+            names.push(name);
+        }
     }
 }
 
@@ -454,11 +456,12 @@ fn restart_policy(errors: &mut Errors, path: &Path, container: &Value) {
     for (index, rule) in rules.iter().enumerate() {
         let path = path.index(index);
         let action = walk::text(rule, "action");
-        if action != "Restart" {
+        let actions = ["Restart", "RestartAllContainers"];
+        if !actions.contains(&action) {
             errors.push(Error::not_supported(
                 &path.child("action"),
                 action,
-                &["Restart"],
+                &actions,
             ));
         }
         let codes = walk::at(rule, "exitCodes");

@@ -36,6 +36,20 @@ const STANDARD: [&str; 20] = [
     "services.loadbalancers",
 ];
 const POD_LEVEL: [&str; 2] = ["cpu", "memory"];
+/// What a refusal offers; the middle one stands for all of its prefix.
+const POD_LEVEL_SHOWN: [&str; 3] = ["cpu", HUGE_PAGES, "memory"];
+/// Resources that are counted, not measured.
+const COUNTED: [&str; 9] = [
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "services.nodeports",
+    "services.loadbalancers",
+];
 const HUGE_PAGES: &str = "hugepages-";
 const NATIVE_DOMAIN: &str = "kubernetes.io/";
 
@@ -328,7 +342,8 @@ fn validate_amount(
             "must be greater than or equal to 0",
         ));
     }
-    if is_extended(resource) && !amount.is_whole() {
+    let is_counted = is_extended(resource) || COUNTED.contains(&resource);
+    if is_counted && !amount.is_whole() {
         errors.push(Error::invalid(
             path,
             amount.to_string(),
@@ -358,7 +373,7 @@ fn validate_resource_name(errors: &mut Errors, path: &Path, resource: &str, leve
         }
         Level::Pod if well_formed && (qualified || known) => {
             if !POD_LEVEL.contains(&resource) && !is_huge_pages(resource) {
-                errors.push(Error::not_supported(path, resource, &POD_LEVEL));
+                errors.push(Error::not_supported(path, resource, &POD_LEVEL_SHOWN));
             }
         }
         Level::Container | Level::Pod => {}

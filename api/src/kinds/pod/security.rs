@@ -2,9 +2,12 @@
 
 use serde_json::Value;
 
-use super::super::{
-    checks::{self, Errors},
-    internal,
+use super::{
+    super::{
+        checks::{self, Errors},
+        internal,
+    },
+    windows,
 };
 use crate::{
     field::{Error, Path},
@@ -47,6 +50,7 @@ pub fn pod(errors: &mut Errors, path: &Path, spec: &Value) {
         &path.child("seccompProfile"),
         walk::at(context, "seccompProfile"),
     );
+    windows::options(errors, path, context);
     app_armor(
         errors,
         &path.child("appArmorProfile"),
@@ -87,6 +91,7 @@ pub fn container(errors: &mut Errors, path: &Path, context: &Value, spec: &Value
     if walk::at(context, "allowPrivilegeEscalation") == &Value::Bool(false) {
         no_escalation(errors, path, context);
     }
+    windows::options(errors, path, context);
     app_armor(
         errors,
         &path.child("appArmorProfile"),

@@ -1,3 +1,5 @@
+mod sources;
+
 use serde_json::{Value, json};
 
 use super::POD;

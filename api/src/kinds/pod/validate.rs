@@ -8,7 +8,7 @@ use super::{
         internal,
     },
     containers::{self, Surroundings},
-    dns, resources, scheduling, security, volumes,
+    dns, resources, scheduling, security, volumes, windows,
 };
 use crate::{
     field::{Error, Path},
@@ -124,6 +124,7 @@ pub fn spec(errors: &mut Errors, path: &Path, spec: &Value, owner: &Owner) {
     scheduling::gates(errors, &child("schedulingGates"), list("schedulingGates"));
     let spread = list("topologySpreadConstraints");
     scheduling::spread(errors, &child("topologySpreadConstraints"), spread);
+    windows::host_process(errors, path, spec);
     host_users(errors, path, spec);
     dns::hostname_override(errors, &child("hostnameOverride"), spec);
     names_and_limits(errors, path, spec);
@@ -317,7 +318,7 @@ fn operating_system(errors: &mut Errors, path: &Path, spec: &Value) {
                 }
             }
         }
-        "windows" => {}
+        "windows" => windows::foreign(errors, path, spec),
         other => {
             let path = path.child("os");
             errors.push(Error::not_supported(&path, other, &["linux", "windows"]));

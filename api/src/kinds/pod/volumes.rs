@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     super::checks::{self, Errors},
-    env, image,
+    claims, env, image, remote,
 };
 use crate::{
     field::{Error, Path},
@@ -38,7 +38,7 @@ const SOURCES: [(&str, Check); 29] = [
     ("awsElasticBlockStore", aws_disk),
     ("secret", |e, p, v| key_files(e, p, v, "secretName")),
     ("nfs", nfs),
-    ("iscsi", iscsi),
+    ("iscsi", remote::iscsi),
     ("glusterfs", |e, p, v| {
         texts(e, p, v, &["endpoints", "path"])
     }),
@@ -49,9 +49,9 @@ const SOURCES: [(&str, Check); 29] = [
     ("rbd", rbd),
     ("cinder", |e, p, v| texts(e, p, v, &["volumeID"])),
     ("cephfs", ceph_fs),
-    ("quobyte", |e, p, v| texts(e, p, v, &["registry", "volume"])),
+    ("quobyte", remote::quobyte),
     ("downwardAPI", downward_api),
-    ("fc", |_, _, _| {}),
+    ("fc", remote::fibre_channel),
     ("flexVolume", |e, p, v| texts(e, p, v, &["driver"])),
     ("configMap", |e, p, v| key_files(e, p, v, "name")),
     ("azureFile", |e, p, v| {
@@ -63,15 +63,17 @@ const SOURCES: [(&str, Check); 29] = [
     ("azureDisk", |e, p, v| {
         texts(e, p, v, &["diskName", "diskURI"])
     }),
-    ("storageos", |e, p, v| texts(e, p, v, &["volumeName"])),
+    ("storageos", remote::storage_os),
     ("projected", projected),
     ("scaleIO", |e, p, v| {
         texts(e, p, v, &["gateway", "system", "volumeName"])
     }),
     ("csi", csi),
     ("ephemeral", |e, p, v| {
-        if !walk::has(v, "volumeClaimTemplate") {
-            e.push(Error::required(&p.child("volumeClaimTemplate"), ""));
+        let path = p.child("volumeClaimTemplate");
+        match walk::at(v, "volumeClaimTemplate") {
+            Value::Null => e.push(Error::required(&path, "")),
+            template => claims::template(e, &path, template),
         }
     }),
     ("image", |e, p, v| {
@@ -219,7 +221,8 @@ fn aws_disk(errors: &mut Errors, path: &Path, source: &Value) {
 fn partition(errors: &mut Errors, path: &Path, source: &Value) {
     let partition = walk::count(source, "partition");
     if !(0..=255).contains(&partition) {
-        let messages = names::in_range(partition, 0, 255);
+        // Zero passes, whatever the message says.
+        let messages = names::in_range(partition, 1, 255);
         checks::complain(errors, &path.child("partition"), partition, messages);
     }
 }
@@ -233,19 +236,6 @@ fn nfs(errors: &mut Errors, path: &Path, source: &Value) {
             place,
             "must be an absolute path",
         ));
-    }
-}
-
-fn iscsi(errors: &mut Errors, path: &Path, source: &Value) {
-    texts(errors, path, source, &["targetPortal", "iqn"]);
-    let lun = walk::count(source, "lun");
-    if !(0..=255).contains(&lun) {
-        checks::complain(
-            errors,
-            &path.child("lun"),
-            lun,
-            names::in_range(lun, 0, 255),
-        );
     }
 }
 

@@ -159,6 +159,14 @@ fn rolling_updates_have_to_move() {
     );
     refuses(
         &DAEMON_SET,
+        strategy(json!({"rollingUpdate": {"maxUnavailable": "-1%"}})),
+        &[
+            "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: \"-1%\": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
+            "spec.updateStrategy.rollingUpdate.maxUnavailable: Required value: cannot be 0 when maxSurge is 0",
+        ],
+    );
+    refuses(
+        &DAEMON_SET,
         strategy(json!({"type": "Sometimes"})),
         &[
             "spec.updateStrategy: Unsupported value: {\"Type\":\"Sometimes\",\"RollingUpdate\":null}: supported values: \"RollingUpdate\", \"OnDelete\"",
@@ -233,7 +241,9 @@ fn claim_templates_are_volumes_of_their_pods() {
         "metadata": {"labels": {"app": "a"}},
         "spec": {"containers": [{"name": "c", "image": "i", "volumeMounts": mounts}]},
     });
-    let claim = json!({"metadata": {"name": "data"}, "spec": {}});
+    let wanted =
+        json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    let claim = json!({"metadata": {"name": "data"}, "spec": wanted});
     refuses(
         &STATEFUL_SET,
         json!({"template": template, "volumeClaimTemplates": [claim]}),
@@ -243,6 +253,15 @@ fn claim_templates_are_volumes_of_their_pods() {
         &STATEFUL_SET,
         json!({"template": template}),
         &["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"data\""],
+    );
+    let empty = json!({"metadata": {"name": "data"}, "spec": {}});
+    refuses(
+        &STATEFUL_SET,
+        json!({"template": template, "volumeClaimTemplates": [empty]}),
+        &[
+            "spec.volumeClaimTemplates[0].spec.accessModes: Required value: at least 1 access mode is required",
+            "spec.volumeClaimTemplates[0].spec.resources[storage]: Required value",
+        ],
     );
 }
 

@@ -41,6 +41,12 @@ async fn a_body_decides_between_created_and_refused() {
             500,
             "resourceVersion should not be set on objects to be created",
         ),
+        (
+            CONFIG_MAPS,
+            json!({"metadata": {"name": "a", "generateName": "a-"}}),
+            409,
+            "configmaps \"a\" already exists, the server was not able to generate a unique name for the object",
+        ),
     ];
     for (path, body, code, message) in cases {
         let answer = world.post(path, body).await;
@@ -48,6 +54,21 @@ async fn a_body_decides_between_created_and_refused() {
     }
     let dry_one = world.get(&format!("{CONFIG_MAPS}/d")).await;
     assert_eq!(dry_one.code, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn nobody_owns_what_only_the_server_says() {
+    let world = World::new().await;
+    let metadata = json!({
+        "name": "m",
+        "labels": {"a": "b"},
+        "deletionGracePeriodSeconds": 5,
+        "deletionTimestamp": "2026-01-02T03:04:05Z",
+    });
+    let answer = world.post(CONFIG_MAPS, json!({"metadata": metadata})).await;
+    let fields = &answer.body["metadata"]["managedFields"][0]["fieldsV1"];
+    let labels = json!({".": {}, "f:a": {}});
+    assert_eq!(fields["f:metadata"], json!({"f:labels": labels}));
 }
 
 #[tokio::test]
