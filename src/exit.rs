@@ -2,6 +2,8 @@
 
 use std::{fmt, process::ExitCode};
 
+use knarr_apiserver::storage::CommitError;
+
 /// The exit codes that `knarr --help` documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
@@ -52,6 +54,7 @@ fn describe(error: &anyhow::Error) -> (Code, String) {
             code = failure.code;
             hint = hint.or(failure.hint.clone());
         }
+        hint = hint.or_else(|| is_full(cause).then(|| FULL_HINT.to_owned()));
         let text = cause.to_string();
         // Many libraries repeat their source in their own text.
         if !line.ends_with(&text) {
@@ -66,6 +69,22 @@ fn describe(error: &anyhow::Error) -> (Code, String) {
         line.push_str(&format!(" (hint: {hint})"));
     }
     (code, line)
+}
+
+const FULL_HINT: &str = "make room there and start again";
+
+/// Whether a disk had no room.
+fn is_full(cause: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind;
+    let file = cause.downcast_ref::<std::io::Error>();
+    let database = cause.downcast_ref::<CommitError>();
+    matches!(database, Some(CommitError::DiskFull))
+        || file.is_some_and(|error| {
+            matches!(
+                error.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            )
+        })
 }
 
 #[cfg(test)]
@@ -84,6 +103,19 @@ mod tests {
         let expected =
             "cannot start the API server: port 6443 is taken (hint: choose another with --port)";
         assert_eq!(describe(&error), (Code::InUse, expected.to_owned()));
+    }
+
+    #[test]
+    fn a_full_disk_is_said_to_be_full() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        for error in [full.into(), anyhow::Error::new(CommitError::DiskFull)] {
+            let (code, line) = describe(&error.context("cannot write cluster.yaml"));
+            assert_eq!(code, Code::Failed);
+            assert!(
+                line.ends_with("(hint: make room there and start again)"),
+                "{line}"
+            );
+        }
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub(super) async fn run(cache: Arc<Cache>, database: Database, mut queue: mpsc::
         cache,
         database,
         expiry: Expiry::default(),
+        refusals: 0,
     };
     let mut requests = Vec::with_capacity(BATCH_COMMITS_MAX);
     loop {
@@ -74,6 +75,8 @@ struct Writer {
     database: Database,
     revision: Revision,
     expiry: Expiry,
+    /// By the disk, since it last took a write.
+    refusals: u64,
 }
 
 impl Writer {
@@ -102,13 +105,26 @@ impl Writer {
         let reached = plan.revision;
         let (batch, events, claims) = plan.finish();
         if let Err(error) = self.database.apply(&batch).await {
-            tracing::error!(%error, "writing the database");
+            self.refused(&error);
             return Err(CommitError::from_disk(&error));
+        }
+        if std::mem::take(&mut self.refusals) > 0 {
+            tracing::info!("the database takes writes again");
         }
         self.revision = reached;
         self.expiry.note(&events, Instant::now());
         self.cache.publish(events, &claims);
         Ok(())
+    }
+
+    /// Says it once: clients and controllers ask again and again.
+    fn refused(&mut self, error: &sqlx::Error) {
+        self.refusals += 1;
+        if self.refusals == 1 {
+            tracing::error!(%error, "the database takes no writes; what it holds is served on");
+        } else {
+            tracing::debug!(%error, "the database still takes no writes");
+        }
     }
 
     async fn expire(&mut self) {
@@ -120,10 +136,11 @@ impl Writer {
 
 impl CommitError {
     fn from_disk(error: &sqlx::Error) -> Self {
-        const SQLITE_FULL: &str = "13";
+        /// The second: no room for the index of the log.
+        const FULL: [&str; 2] = ["13", "4874"];
         let code = error.as_database_error().and_then(|e| e.code());
         match code.as_deref() {
-            Some(SQLITE_FULL) => CommitError::DiskFull,
+            Some(code) if FULL.contains(&code) => CommitError::DiskFull,
             _ => CommitError::Disk(error.to_string()),
         }
     }
