@@ -14,16 +14,21 @@ use crate::join::{Credentials, Issued};
 /// Has new certificates signed.
 pub(crate) type Sign = Box<dyn Fn() -> BoxFuture<'static, Result<Issued>> + Send + Sync>;
 
-/// A clock may be set meanwhile, and a machine may sleep.
+/// Where nothing tells that the clock was set.
 const LOOK_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
-const RETRY_PERIOD: Duration = Duration::from_secs(10 * 60);
+/// A server refuses as long as it believes that another machine has this one's name.
+const RETRY_PERIOD: Duration = Duration::from_secs(60);
 
 /// Replaces certificates whenever that is due.
 pub(crate) async fn keep_fresh(credentials: Credentials, sign: Sign) -> Infallible {
+    let mut clock = knarr_clock::follow();
     loop {
         let left = credentials.due().duration_since(SystemTime::now());
         if let Ok(left) = left {
-            sleep(left.min(LOOK_PERIOD)).await;
+            tokio::select! {
+                () = sleep(left.min(LOOK_PERIOD)) => {}
+                Ok(()) = clock.changed() => {}
+            }
             continue;
         }
         let replaced = sign().await.and_then(|issued| credentials.replace(&issued));

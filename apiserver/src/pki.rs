@@ -4,6 +4,7 @@
 
 mod authority;
 mod files;
+mod peers;
 mod renewing;
 
 use std::{
@@ -12,11 +13,17 @@ use std::{
     sync::Arc,
 };
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
+    server::danger::ClientCertVerifier,
+};
 use sha2::{Digest, Sha256};
 
+#[cfg(test)]
+pub(crate) use self::authority::Span;
 pub use self::authority::{Authority, Role};
 pub(crate) use self::files::{Loss, NewFiles, flush_directory};
+use self::peers::AnyPeer;
 use self::renewing::{Place, Renewing};
 use crate::config::Config;
 
@@ -57,6 +64,8 @@ pub struct Pki {
     pub authority: Arc<Authority>,
     directory: PathBuf,
     server_role: Role,
+    /// Knows the certificates that this authority signed for clients.
+    clients: Arc<dyn ClientCertVerifier>,
     pub server: Identity,
     /// What this server shows to node agents.
     agent_client: Arc<Renewing>,
@@ -82,6 +91,7 @@ impl Pki {
         let shown = identity(&directory, "agent-client", &authority, &agent_client, new)?;
         let admin = identity(&directory, "admin", &authority, &admin, new)?;
         let shown_to_clients = identity(&directory, "server", &authority, &server, new)?;
+        let clients = peers::known(&authority)?;
         let authority = Arc::new(authority);
         let place = Place {
             directory: directory.clone(),
@@ -94,6 +104,7 @@ impl Pki {
             agent_client: Arc::new(agent_client),
             admin,
             server_role: server,
+            clients,
             authority,
             directory,
         })
@@ -165,15 +176,9 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 impl Pki {
-    /// TLS as this server speaks it: anybody may connect, and a client certificate of ours says who it is.
+    /// TLS as this server speaks it: anybody may connect, with any certificate or none.
     pub fn server_tls(&self) -> Result<rustls::ServerConfig, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
-            Arc::new(self.authority.roots()?),
-            provider.clone(),
-        )
-        .allow_unauthenticated()
-        .build()?;
         let place = Place {
             directory: self.directory.clone(),
             name: "server",
@@ -183,10 +188,21 @@ impl Pki {
         let certificate = Renewing::new(place, authority, role, shown, provider.clone())?;
         let mut tls = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(Arc::new(AnyPeer(self.clients.clone())))
             .with_cert_resolver(Arc::new(certificate));
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(tls)
+    }
+
+    /// Whether `certificates` are those of a client of ours that are good now.
+    pub(crate) fn admits(&self, certificates: &[CertificateDer<'_>]) -> bool {
+        let Some((own, others)) = certificates.split_first() else {
+            return false;
+        };
+        let verified = self
+            .clients
+            .verify_client_cert(own, others, UnixTime::now());
+        verified.is_ok()
     }
 
     /// TLS towards node agents: theirs must be a certificate of ours, and they are shown one of ours.

@@ -37,6 +37,7 @@ pub(crate) use self::{exchange::Exchange, limits::Limits};
 use crate::{
     State,
     auth::{certificate_user, move_token},
+    pki::Pki,
     respond,
     user::User,
 };
@@ -102,7 +103,7 @@ async fn served(
         return;
     };
     let limits = endpoint.limits;
-    let peer = peer(&stream).map(Arc::new);
+    let peer = peer(&endpoint.state.pki, &stream).map(Arc::new);
     let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let of_requests = connection.clone();
     let service = service_fn(move |request| {
@@ -173,10 +174,12 @@ fn http2_builder() -> http2::Builder<TokioExecutor> {
     builder
 }
 
-/// The user that the client's certificate names; TLS has checked that it is one of ours.
-fn peer(stream: &TlsStream<TcpStream>) -> Option<User> {
+/// The user that the client's certificate names, if it is one of ours; TLS has checked that the client has its key.
+fn peer(pki: &Pki, stream: &TlsStream<TcpStream>) -> Option<User> {
     let (_, session) = stream.get_ref();
-    certificate_user(session.peer_certificates()?.first()?)
+    let certificates = session.peer_certificates()?;
+    pki.admits(certificates)
+        .then(|| certificate_user(certificates.first()?))?
 }
 
 async fn answer(

@@ -123,6 +123,7 @@ async fn run_parts(client: Client, config: Config) -> Result<(), Error> {
         cluster,
         pod_cidrs,
         network: Network::default(),
+        clock: knarr_clock::follow(),
     });
     adopt_links(&host);
     if let Err(error) = pods::retract(&host).await {

@@ -40,6 +40,8 @@ pub(crate) struct Host {
     /// The node's pod CIDRs, empty until the API has given them.
     pub(crate) pod_cidrs: watch::Receiver<Vec<IpNet>>,
     pub(crate) network: Network,
+    /// What waits for a time of day looks again when the clock is set.
+    pub(crate) clock: knarr_clock::Settings,
 }
 
 /// What pods want of the node's network.

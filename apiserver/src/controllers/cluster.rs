@@ -54,6 +54,7 @@ pub(super) const HEARTBEATS: &str = "kube-node-lease";
 pub(super) struct Cluster {
     pub(super) client: Client,
     pub(super) recorder: Recorder,
+    clock: knarr_clock::Settings,
     pub(super) cluster_roles: Store<ClusterRole>,
     pub(super) config_maps: Store<ConfigMap>,
     pub(super) controller_revisions: Store<ControllerRevision>,
@@ -92,6 +93,7 @@ impl Cluster {
         let cluster = Cluster {
             client,
             recorder,
+            clock: knarr_clock::follow(),
             cluster_roles: Store::new(all(&CLUSTER_ROLE)),
             config_maps: Store::new(within(&CONFIG_MAP, Scope::Name(ROOT_CA))),
             controller_revisions: Store::indexed(all(&CONTROLLER_REVISION), terms::of_owned),
@@ -144,7 +146,11 @@ impl Cluster {
         tasks.spawn(async move {
             cluster.wait_synced().await;
             let reconcile = |key| reconcile(Arc::clone(&cluster), key);
-            queue.run(controller, shutdown, reconcile).await;
+            let running = Arc::clone(&queue).run(controller, shutdown, reconcile);
+            tokio::select! {
+                () = running => {}
+                () = hurried(&queue, cluster.clock.clone()) => {}
+            }
         });
     }
 
@@ -220,4 +226,15 @@ fn follow<K: Object>(
             () = store(&cluster).follow() => {}
         }
     });
+}
+
+/// What waits for a time of day is looked at whenever the clock is set, for as long as somebody waits here.
+async fn hurried<T>(queue: &Queue<T>, mut clock: knarr_clock::Settings)
+where
+    T: Clone + Debug + Ord + Hash + Send + 'static,
+{
+    while clock.changed().await.is_ok() {
+        queue.hurry();
+    }
+    std::future::pending().await
 }

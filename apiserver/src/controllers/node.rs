@@ -1,10 +1,12 @@
 //! The node lifecycle controller: notices nodes that fall silent, taints them, and moves their pods away in time.
 
+mod ages;
 mod eviction;
 mod health;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -12,6 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::ages::Ages;
 use super::cluster::Cluster;
 use super::event::Notice;
 use super::pods;
@@ -21,28 +24,39 @@ use super::write::{Error, Write, perform, perform_all};
 const COMPONENT: &str = "node-controller";
 const EVICTION_COMPONENT: &str = "taint-eviction-controller";
 
-/// When each node was last heard of, by this machine's clock: nodes' clocks may be wrong.
-type Heartbeats = Arc<Mutex<HashMap<String, Timestamp>>>;
+/// What was heard of nodes and when, by a clock that nobody sets: nodes' clocks may be wrong, and so may this machine's.
+#[derive(Default)]
+struct Heard {
+    last: HashMap<String, Instant>,
+    taints: Ages,
+}
+
+type Ears = Arc<Mutex<Heard>>;
+
+fn lock(heard: &Ears) -> MutexGuard<'_, Heard> {
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Adds the controller's observers and its loop.
 pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
     let queue = Queue::new();
-    let heartbeats: Heartbeats = Arc::default();
-    observe_heartbeats(cluster, &heartbeats);
-    let (known, nodes) = (Arc::clone(&heartbeats), Arc::clone(&queue));
+    let heard = Ears::default();
+    observe_heartbeats(cluster, &heard);
+    let (known, nodes) = (Arc::clone(&heard), Arc::clone(&queue));
     cluster.nodes.observe(move |old, new| {
         let Some(name) = old.or(new).and_then(|node| node.metadata.name.clone()) else {
             return;
         };
-        let mut heartbeats = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = lock(&known);
         if new.is_none() {
-            heartbeats.remove(&name);
+            heard.last.remove(&name);
+            heard.taints.forget(&name);
             return;
         }
         if health::reported(old.map(Arc::as_ref)) != health::reported(new.map(Arc::as_ref))
             || old.is_none()
         {
-            heartbeats.insert(name.clone(), Timestamp::now());
+            heard.last.insert(name.clone(), Instant::now());
         }
         nodes.add(name);
     });
@@ -58,11 +72,7 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
             crowded.add(node.metadata.name.clone().unwrap_or_default());
         }
     });
-    let (cluster, shutdown, known) = (
-        Arc::clone(cluster),
-        shutdown.clone(),
-        Arc::clone(&heartbeats),
-    );
+    let (cluster, shutdown, known) = (Arc::clone(cluster), shutdown.clone(), Arc::clone(&heard));
     tasks.spawn(async move {
         cluster.wait_synced().await;
         let reconcile = |name| reconcile(Arc::clone(&cluster), Arc::clone(&known), name);
@@ -70,8 +80,8 @@ pub(super) fn spawn(cluster: &Arc<Cluster>, shutdown: &CancellationToken, tasks:
     });
 }
 
-fn observe_heartbeats(cluster: &Arc<Cluster>, heartbeats: &Heartbeats) {
-    let heartbeats = Arc::clone(heartbeats);
+fn observe_heartbeats(cluster: &Arc<Cluster>, heard: &Ears) {
+    let heard = Arc::clone(heard);
     cluster.leases.observe(move |old, new| {
         let renewed = |lease: Option<&Arc<k8s_openapi::api::coordination::v1::Lease>>| {
             lease.and_then(|lease| lease.spec.as_ref()?.renew_time.clone())
@@ -80,36 +90,28 @@ fn observe_heartbeats(cluster: &Arc<Cluster>, heartbeats: &Heartbeats) {
             return;
         };
         if renewed(old) != renewed(new) {
-            let mut heartbeats = heartbeats.lock().unwrap_or_else(PoisonError::into_inner);
-            heartbeats.insert(name, Timestamp::now());
+            lock(&heard).last.insert(name, Instant::now());
         }
     });
 }
 
-async fn reconcile(
-    cluster: Arc<Cluster>,
-    heartbeats: Heartbeats,
-    name: String,
-) -> Result<Next, Error> {
+async fn reconcile(cluster: Arc<Cluster>, heard: Ears, name: String) -> Result<Next, Error> {
     let now = Timestamp::now();
     let Some(node) = cluster.nodes.get("", &name) else {
         return Ok(Next::OnChange);
     };
-    let heard = heartbeats
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get(&name)
-        .copied();
-    let plan = health::plan(&node, heard.unwrap_or(now), now);
+    let last = lock(&heard).last.get(&name).copied();
+    let silence = last.map_or(Duration::ZERO, |last| last.elapsed());
+    let plan = health::plan(&node, silence, now);
     if let Some(status) = plan.status {
         perform(&cluster.client, status).await?;
         cluster.tell(COMPONENT, node.as_ref(), plan.notices);
         // Taints follow from the conditions just written, as everybody will see them.
-        return Ok(Next::After(std::time::Duration::ZERO));
+        return Ok(Next::After(Duration::ZERO));
     }
     if let Some(taints) = plan.taints {
         perform(&cluster.client, taints).await?;
-        return Ok(Next::After(std::time::Duration::ZERO));
+        return Ok(Next::After(Duration::ZERO));
     }
     let mine = pods::of_node(&cluster, &name);
     let marks = health::unready(&node, &mine, now);
@@ -119,7 +121,8 @@ async fn reconcile(
     }
     let marks = marks.into_iter().map(|(_, write)| write).collect();
     perform_all(&cluster.client, marks).await?;
-    let evictions = eviction::plan(&node, &mine, now);
+    let bears = lock(&heard).taints.note(&node, now, Instant::now());
+    let evictions = eviction::plan(&bears, &mine);
     evict(&cluster, evictions.due).await?;
     Ok(sooner(plan.next, evictions.next))
 }

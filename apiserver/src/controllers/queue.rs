@@ -71,6 +71,12 @@ impl<T: Clone + Debug + Ord + Hash + Send + 'static> Queue<T> {
         self.wake.notify_one();
     }
 
+    /// Wants every key looked at now that waits for its time.
+    pub(super) fn hurry(&self) {
+        self.lock().hurry();
+        self.wake.notify_one();
+    }
+
     /// Reconciles keys until `shutdown`, retrying failures with a growing delay.
     pub(super) async fn run<F, R, E>(
         self: Arc<Self>,
@@ -189,6 +195,13 @@ impl<T: Clone + Debug + Ord + Hash> State<T> {
         }
     }
 
+    fn hurry(&mut self) {
+        self.deadline_of.clear();
+        for key in std::mem::take(&mut self.deadlines).into_values().flatten() {
+            self.add(key);
+        }
+    }
+
     fn take(&mut self) -> Option<T> {
         let key = self.ready.pop_front()?;
         self.queued.remove(&key);
@@ -254,6 +267,18 @@ mod tests {
         let times = times.lock().expect("not poisoned").clone();
         let gaps: Vec<u128> = times.windows(2).map(|w| w[1] - w[0]).collect();
         assert!(gaps[0] >= 5 && gaps[1] >= 10 && gaps[2] >= 20, "{gaps:?}");
+    }
+
+    #[test]
+    fn whoever_waits_for_its_time_can_be_hurried() {
+        let queue = Queue::new();
+        let hour = Duration::from_secs(3600);
+        queue.add_after("a", hour);
+        queue.add_after("b", hour * 24);
+        assert_eq!(queue.take(), None);
+        queue.hurry();
+        assert_eq!([queue.take(), queue.take()], [Some("a"), Some("b")]);
+        assert!(queue.lock().deadlines.is_empty() && queue.lock().deadline_of.is_empty());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    ops::Range,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -15,6 +16,8 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::{Error, Identity, files::NewFiles};
 
+/// 2026-01-01: no clock that is behind this is right.
+const EARLIEST_SECONDS: i64 = 1_767_225_600;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 const LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -75,8 +78,12 @@ impl Authority {
 
     /// Makes a key and signs it.
     pub fn issue(&self, role: &Role) -> Result<Identity, Error> {
+        self.issue_within(role, Span::of_subject(SystemTime::now()))
+    }
+
+    pub(crate) fn issue_within(&self, role: &Role, span: Span) -> Result<Identity, Error> {
         let key = KeyPair::generate()?;
-        let certificate = role.params().signed_by(&key, &self.issuer)?;
+        let certificate = role.params(span).signed_by(&key, &self.issuer)?;
         Ok(Identity {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
@@ -86,7 +93,7 @@ impl Authority {
     /// Signs the key of a request; everything else in the request is ignored, `role` says what the certificate holds.
     pub fn sign(&self, request: &str, role: &Role) -> Result<String, Error> {
         let mut request = CertificateSigningRequestParams::from_pem(request)?;
-        request.params = role.params();
+        request.params = role.params(Span::of_subject(SystemTime::now()));
         Ok(request.signed_by(&self.issuer)?.pem())
     }
 
@@ -104,12 +111,11 @@ impl Authority {
         let Ok((_, authority)) = X509Certificate::from_der(&self.certificate) else {
             return false;
         };
-        let left = certificate.validity().not_after.timestamp() - unix_seconds();
         certificate
             .verify_signature(Some(authority.public_key()))
             .is_ok()
             && certificate.public_key().subject_public_key.data == key.public_key_raw()
-            && left > RENEWAL_MARGIN.as_secs() as i64
+            && fresh(&certificate).contains(&unix_seconds())
             && names(&certificate) == role.names()
     }
 }
@@ -122,10 +128,10 @@ impl Role {
         }
     }
 
-    fn params(&self) -> CertificateParams {
+    fn params(&self, span: Span) -> CertificateParams {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        set_validity(&mut params, LIFETIME);
+        set_validity(&mut params, span);
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.subject_alt_names = self.names().iter().filter_map(|n| san(n)).collect();
@@ -168,15 +174,45 @@ fn authority_params() -> CertificateParams {
         KeyUsagePurpose::KeyCertSign,
         KeyUsagePurpose::CrlSign,
     ];
-    set_validity(&mut params, AUTHORITY_LIFETIME);
+    set_validity(&mut params, Span::of_authority(SystemTime::now()));
     params
 }
 
-/// Starts a day early: clocks of joining machines differ.
-fn set_validity(params: &mut CertificateParams, lifetime: Duration) {
-    let now = SystemTime::now();
-    params.not_before = (now - DAY).into();
-    params.not_after = (now + lifetime).into();
+/// From when to when a certificate is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) from: SystemTime,
+    pub(crate) to: SystemTime,
+}
+
+impl Span {
+    /// A machine without a battery wakes in 1970 and learns the time later: the authority is good at either time.
+    fn of_authority(now: SystemTime) -> Span {
+        Span {
+            from: SystemTime::UNIX_EPOCH,
+            to: now.max(earliest()) + AUTHORITY_LIFETIME,
+        }
+    }
+
+    /// Starts a day early: clocks of joining machines differ. Who does not know the time yet gives all the time there is.
+    pub(crate) fn of_subject(now: SystemTime) -> Span {
+        if now < earliest() {
+            return Span::of_authority(now);
+        }
+        Span {
+            from: now - DAY,
+            to: now + LIFETIME,
+        }
+    }
+}
+
+fn earliest() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(EARLIEST_SECONDS.unsigned_abs())
+}
+
+fn set_validity(params: &mut CertificateParams, span: Span) {
+    let Span { from, to } = span;
+    (params.not_before, params.not_after) = (from.into(), to.into());
 }
 
 fn san(name: &str) -> Option<SanType> {
@@ -214,15 +250,80 @@ fn parse_pem(pem: &str) -> Option<CertificateDer<'static>> {
     CertificateDer::from_pem_slice(pem.as_bytes()).ok()
 }
 
-/// When a certificate is to be issued anew, in Unix time.
-pub(super) fn renewal_seconds(pem: &str) -> Option<i64> {
+/// While it is what, in Unix time, a certificate need not be issued anew.
+pub(super) fn fresh_seconds(pem: &str) -> Option<Range<i64>> {
     let der = parse_pem(pem)?;
     let (_, certificate) = X509Certificate::from_der(&der).ok()?;
-    let margin = i64::try_from(RENEWAL_MARGIN.as_secs()).ok()?;
-    Some(certificate.validity().not_after.timestamp() - margin)
+    Some(fresh(&certificate))
+}
+
+/// One that was made before the time was known has done its duty once it is.
+fn fresh(certificate: &X509Certificate<'_>) -> Range<i64> {
+    let validity = certificate.validity();
+    let from = validity.not_before.timestamp();
+    let due = validity.not_after.timestamp() - RENEWAL_MARGIN.as_secs() as i64;
+    from..if from < EARLIEST_SECONDS {
+        EARLIEST_SECONDS
+    } else {
+        due
+    }
 }
 
 pub(super) fn unix_seconds() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> SystemTime {
+        SystemTime::from(text.parse::<jiff::Timestamp>().unwrap())
+    }
+
+    #[test]
+    fn what_is_signed_before_the_time_is_known_is_good_when_it_is() {
+        let check = |now: &str, wanted: &str, expected: bool| {
+            let (now, wanted) = (at(now), at(wanted));
+            for span in [Span::of_authority(now), Span::of_subject(now)] {
+                assert!(span.from <= now && now < span.to);
+                let holds = span.from <= wanted && wanted < span.to;
+                assert_eq!(holds, expected, "{span:?}");
+            }
+        };
+        check("1970-01-01T00:00:20Z", "2026-11-24T00:00:00Z", true);
+        check("1999-12-31T23:59:59Z", "2035-12-01T00:00:00Z", true);
+        check("2026-11-24T00:00:00Z", "2026-11-23T01:00:00Z", true);
+        check("2026-11-24T00:00:00Z", "2037-01-01T00:00:00Z", false);
+    }
+
+    #[test]
+    fn the_authority_is_good_at_any_time_before_its_end() {
+        let Span { from, to } = Span::of_authority(at("2040-01-01T00:00:00Z"));
+        assert_eq!(
+            (from, to),
+            (SystemTime::UNIX_EPOCH, at("2049-12-29T00:00:00Z"))
+        );
+    }
+
+    #[test]
+    fn a_certificate_is_fresh_from_its_beginning_until_its_renewal() {
+        let check = |span: Span, expected: [&str; 2]| {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::default();
+            set_validity(&mut params, span);
+            let pem = params.self_signed(&key).unwrap().pem();
+            let Range { start, end } = fresh_seconds(&pem).unwrap();
+            let times =
+                [start, end].map(|at| jiff::Timestamp::from_second(at).unwrap().to_string());
+            assert_eq!(times, expected);
+        };
+        let of = |now| Span::of_subject(at(now));
+        let normal = ["2026-11-23T00:00:00Z", "2027-08-26T00:00:00Z"];
+        check(of("2026-11-24T00:00:00Z"), normal);
+        let unknown = ["1970-01-01T00:00:00Z", "2026-01-01T00:00:00Z"];
+        check(of("1970-01-01T00:00:20Z"), unknown);
+        check(of("1999-01-01T00:00:00Z"), unknown);
+    }
 }

@@ -1,6 +1,7 @@
 //! Certificates that are issued anew before they end, by the first connection that finds one old. Needs no timer.
 
 use std::{
+    ops::Range,
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -15,7 +16,7 @@ use rustls::{
 
 use super::{
     Authority, Error, Identity, NewFiles, Role,
-    authority::{renewal_seconds, unix_seconds},
+    authority::{fresh_seconds, unix_seconds},
     identity,
 };
 
@@ -36,8 +37,8 @@ pub(super) struct Renewing {
 
 struct Current {
     key: Arc<CertifiedKey>,
-    /// Unix time from which on another one is due.
-    renewal_seconds: i64,
+    /// Unix time at which no other one is due; a clock that was set back finds one that begins later.
+    fresh_seconds: Range<i64>,
 }
 
 impl Renewing {
@@ -61,12 +62,12 @@ impl Renewing {
     fn key_at(&self, now_seconds: i64) -> Arc<CertifiedKey> {
         {
             let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-            if now_seconds < current.renewal_seconds {
+            if current.fresh_seconds.contains(&now_seconds) {
                 return current.key.clone();
             }
         }
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if now_seconds >= current.renewal_seconds {
+        if !current.fresh_seconds.contains(&now_seconds) {
             match self.renewed() {
                 Ok(renewed) => *current = renewed,
                 Err(error) => tracing::warn!(%error, "renewing a certificate"),
@@ -94,7 +95,7 @@ impl Current {
         let (chain, key) = identity.chain()?;
         Ok(Current {
             key: Arc::new(CertifiedKey::from_der(chain, key, provider)?),
-            renewal_seconds: renewal_seconds(&identity.certificate).unwrap_or(i64::MAX),
+            fresh_seconds: fresh_seconds(&identity.certificate).unwrap_or(0..i64::MAX),
         })
     }
 }
@@ -145,7 +146,7 @@ mod tests {
         };
         let role = pki.server_role.clone();
         let renewing = Renewing::new(place, &pki.authority, role, &pki.server, provider).unwrap();
-        let due = renewal_seconds(&pki.server.certificate).unwrap();
+        let due = fresh_seconds(&pki.server.certificate).unwrap().end;
         let shown = renewing.key_at(due - 1);
         assert!(Arc::ptr_eq(&shown, &renewing.key_at(due - 1)));
         std::fs::remove_file(directory.join("pki").join("server.crt")).unwrap();

@@ -119,6 +119,8 @@ impl Running {
     }
 }
 
+mod certificates;
+
 #[tokio::test]
 async fn credentials_decide_who_is_let_in() {
     let running = run().await;

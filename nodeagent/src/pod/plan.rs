@@ -1,8 +1,11 @@
 //! Plans a pod's next steps from what it should be and what its init says. Pure: time comes in with the snapshot.
+//!
+//! Times that end in `_at_ns` or begin with `since` are of the steady clock; only a pod's deadline is one of the calendar.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
+use knarr_clock::Now;
 
 use super::backoff::BackOff;
 use super::{Identity, Role, containers, is_host_process};
@@ -19,8 +22,9 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) spec: &'a PodSpec,
     /// The grace period, once the pod is being deleted.
     pub(crate) deletion_grace_seconds: Option<i64>,
-    pub(crate) started_ns: i128,
-    pub(crate) now_ns: i128,
+    /// By the calendar, as the pod's status says it.
+    pub(crate) started_wall_ns: i128,
+    pub(crate) now: Now,
     pub(crate) sandbox: SandboxState,
     /// The phase a finished pod already reported, which nothing changes any more.
     pub(crate) final_phase: Option<Phase>,
@@ -47,6 +51,8 @@ pub(crate) struct Memory {
     pub(crate) refusal: Option<Refusal>,
     pub(crate) health: Health,
     pub(crate) back_off: BackOff,
+    /// When the agent heard that the current run had ended.
+    pub(crate) ended_at_ns: i128,
     pub(crate) stop: Option<Stop>,
     /// Restarts that the API knows of from before this node's state began.
     pub(crate) attempt_first: u32,
@@ -313,7 +319,7 @@ impl Planner<'_> {
         }
         if let Some(refusal) = &memory.refusal {
             self.waits(name, refusal.reason, Some(refusal.message.clone()));
-            if refusal.retry_at_ns > self.snapshot.now_ns {
+            if refusal.retry_at_ns > self.snapshot.now.steady_ns {
                 return self.wake_at(refusal.retry_at_ns);
             }
         }
@@ -338,8 +344,8 @@ impl Planner<'_> {
             self.plan.waiting.remove(name);
             return;
         }
-        let retry_at_ns = memory.back_off.retry_at_ns(end.at_ns);
-        if retry_at_ns > self.snapshot.now_ns {
+        let retry_at_ns = memory.back_off.retry_at_ns(memory.ended_at_ns);
+        if retry_at_ns > self.snapshot.now.steady_ns {
             let Identity {
                 namespace,
                 name: pod,
@@ -415,7 +421,7 @@ impl Planner<'_> {
         if stop.step == StopStep::HookRunning && grace_ns > 0 {
             deadline_ns += GRACE_AFTER_HOOK_NS;
         }
-        let is_over = deadline_ns <= self.snapshot.now_ns;
+        let is_over = deadline_ns <= self.snapshot.now.steady_ns;
         match stop.step {
             StopStep::Killed => {}
             StopStep::HookRunning | StopStep::HookDone | StopStep::Terminated if is_over => {
@@ -496,19 +502,20 @@ impl Planner<'_> {
     }
 
     fn is_overdue(&self) -> bool {
-        self.deadline_ns()
-            .is_some_and(|deadline| deadline <= self.snapshot.now_ns)
+        self.time_left_ns().is_some_and(|left| left <= 0)
     }
 
     fn wake_for_deadline(&mut self) {
-        if let Some(deadline) = self.deadline_ns() {
-            self.wake_at(deadline);
+        if let Some(left) = self.time_left_ns() {
+            self.wake_at(self.snapshot.now.steady_ns + left);
         }
     }
 
-    fn deadline_ns(&self) -> Option<i128> {
+    /// Until the pod's deadline, which is one of the calendar: its beginning is in the API.
+    fn time_left_ns(&self) -> Option<i128> {
         let seconds = self.snapshot.spec.active_deadline_seconds?;
-        Some(self.snapshot.started_ns + i128::from(seconds) * SECOND_NS)
+        let deadline_ns = self.snapshot.started_wall_ns + i128::from(seconds) * SECOND_NS;
+        Some(deadline_ns - self.snapshot.now.wall_ns)
     }
 
     fn grace_seconds(&self) -> i64 {

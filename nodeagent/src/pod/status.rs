@@ -43,7 +43,7 @@ pub(crate) fn status(snapshot: &Snapshot<'_>, plan: &Plan, around: Surroundings<
         host_ips: ips(around.node_ips).map(|ips| ips.into_iter().map(|ip| HostIP { ip }).collect()),
         pod_ip: around.pod_ips.first().cloned(),
         pod_ips: ips(around.pod_ips).map(|ips| ips.into_iter().map(|ip| PodIP { ip }).collect()),
-        start_time: Some(time(snapshot.started_ns)),
+        start_time: Some(time(snapshot.started_wall_ns)),
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(main),
         ..PodStatus::default()
@@ -241,7 +241,7 @@ fn conditions(
                 verdict,
                 before,
                 around.pod.metadata.generation,
-                snapshot.now_ns,
+                snapshot.now.wall_ns,
             )
         })
         .collect()

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use knarr_clock::Now;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -134,7 +135,7 @@ impl Worker {
         };
         let started_ns = status
             .and_then(|status| status.start_time.as_ref())
-            .map_or_else(now_ns, |time| time.0.as_nanosecond());
+            .map_or_else(|| Now::read().wall_ns, |time| time.0.as_nanosecond());
         let record = Record {
             namespace: identity.namespace.clone(),
             name: identity.name.clone(),
@@ -167,19 +168,17 @@ impl Worker {
     }
 
     async fn run(&mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        let mut clock = self.host.clock.clone();
         loop {
             let wake_at_ns = self.step().await;
             if self.has_ended {
                 return;
             }
-            let pause = wake_at_ns
-                .map(|at| Duration::from_nanos(u64::try_from(at - now_ns()).unwrap_or_default()));
-            let message = match pause {
-                None => inbox.recv().await,
-                Some(pause) => match tokio::time::timeout(pause, inbox.recv()).await {
-                    Ok(message) => message,
-                    Err(_) => continue,
-                },
+            let message = tokio::select! {
+                message = inbox.recv() => message,
+                () = until(wake_at_ns) => continue,
+                // A pod's deadline is a time of day, and may have come with it.
+                Ok(()) = clock.changed(), if wake_at_ns.is_some() => continue,
             };
             let Some(message) = message else { return };
             self.take(message).await;
@@ -191,15 +190,15 @@ impl Worker {
 
     /// Plans, applies and reports once; says when to look again without being told.
     async fn step(&mut self) -> Option<i128> {
-        let now_ns = now_ns();
-        let plan = plan::plan(&self.snapshot(now_ns));
+        let now = Now::read();
+        let plan = plan::plan(&self.snapshot(now));
         for action in plan.actions.clone() {
-            self.apply(action, now_ns).await;
+            self.apply(action, now).await;
         }
-        let plan = plan::plan(&self.snapshot(now_ns));
+        let plan = plan::plan(&self.snapshot(now));
         self.announce_back_off(&plan);
-        self.publish(&plan, now_ns);
-        let retry = (self.sandbox_retry_at_ns > now_ns).then_some(self.sandbox_retry_at_ns);
+        self.publish(&plan, now);
+        let retry = (self.sandbox_retry_at_ns > now.steady_ns).then_some(self.sandbox_retry_at_ns);
         plan.wake_at_ns.into_iter().chain(retry).min()
     }
 
@@ -223,13 +222,13 @@ impl Worker {
         self.backing_off = waits;
     }
 
-    fn snapshot(&self, now_ns: i128) -> Snapshot<'_> {
+    fn snapshot(&self, now: Now) -> Snapshot<'_> {
         Snapshot {
             identity: &self.identity,
             spec: &self.spec,
             deletion_grace_seconds: self.deletion_grace_seconds(),
-            started_ns: self.record.started_ns,
-            now_ns,
+            started_wall_ns: self.record.started_ns,
+            now,
             sandbox: self.sandbox,
             final_phase: self.final_phase,
             memory: &self.memory,
@@ -244,7 +243,7 @@ impl Worker {
         }
     }
 
-    fn publish(&mut self, plan: &plan::Plan, now_ns: i128) {
+    fn publish(&mut self, plan: &plan::Plan, now: Now) {
         let is_old_news =
             self.final_phase.is_some() && self.memory.values().all(|one| one.history.is_none());
         if self.is_gone || is_old_news {
@@ -262,7 +261,7 @@ impl Worker {
             node_ips: &node_ips,
             pod_ips: shown,
         };
-        let status = status::status(&self.snapshot(now_ns), plan, around);
+        let status = status::status(&self.snapshot(now), plan, around);
         self.report.send(&status);
         if matches!(plan.phase, Phase::Succeeded | Phase::Failed) {
             self.final_phase = Some(plan.phase);
@@ -309,9 +308,16 @@ fn first_memory(pod: &Pod) -> BTreeMap<String, Memory> {
         .collect()
 }
 
-/// The clock of everything a pod does.
-pub(crate) fn now_ns() -> i128 {
-    jiff::Timestamp::now().as_nanosecond()
+async fn until(steady_ns: Option<i128>) {
+    match steady_ns {
+        Some(at_ns) => tokio::time::sleep(pause_until(at_ns)).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn pause_until(at_ns: i128) -> Duration {
+    let left = u64::try_from(at_ns - knarr_clock::steady_ns());
+    Duration::from_nanos(left.unwrap_or_default())
 }
 
 /// Watches an init: hands over its states until the connection ends.

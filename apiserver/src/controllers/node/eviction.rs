@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
 
+use super::ages::Borne;
 use crate::controllers::pods;
 use crate::controllers::queue::Next;
 use crate::controllers::scheduler::bears;
@@ -20,7 +20,8 @@ pub(super) fn is_evicting(node: &Node) -> bool {
     evicting(node).next().is_some()
 }
 
-fn evicting(node: &Node) -> impl Iterator<Item = &Taint> {
+/// The taints of `node` that drive pods away.
+pub(super) fn evicting(node: &Node) -> impl Iterator<Item = &Taint> {
     let taints = node
         .spec
         .as_ref()
@@ -30,8 +31,7 @@ fn evicting(node: &Node) -> impl Iterator<Item = &Taint> {
 }
 
 /// Plans the evictions that are due and the moment of the next.
-pub(super) fn plan(node: &Node, on_node: &[Arc<Pod>], now: Timestamp) -> Plan {
-    let taints: Vec<&Taint> = evicting(node).collect();
+pub(super) fn plan(taints: &[Borne], on_node: &[Arc<Pod>]) -> Plan {
     let mut plan = Plan {
         due: Vec::new(),
         next: Next::OnChange,
@@ -40,7 +40,7 @@ pub(super) fn plan(node: &Node, on_node: &[Arc<Pod>], now: Timestamp) -> Plan {
         return plan;
     }
     for pod in on_node.iter().filter(|pod| pods::is_active(pod)) {
-        match stays(pod, &taints, now) {
+        match stays(pod, taints) {
             Stay::Forever => {}
             Stay::For(left) if left.is_zero() => plan.due.push(Arc::clone(pod)),
             Stay::For(left) => {
@@ -60,14 +60,14 @@ enum Stay {
     For(Duration),
 }
 
-fn stays(pod: &Pod, taints: &[&Taint], now: Timestamp) -> Stay {
+fn stays(pod: &Pod, taints: &[Borne]) -> Stay {
     let tolerations = pod
         .spec
         .as_ref()
         .and_then(|spec| spec.tolerations.as_deref())
         .unwrap_or_default();
     let mut stay = Stay::Forever;
-    for taint in taints {
+    for Borne { taint, age } in taints {
         let bearing: Vec<&Toleration> = tolerations
             .iter()
             .filter(|toleration| bears(toleration, taint))
@@ -82,9 +82,8 @@ fn stays(pod: &Pod, taints: &[&Taint], now: Timestamp) -> Stay {
         else {
             continue;
         };
-        let since = taint.time_added.as_ref().map_or(now, |time| time.0);
-        let left = SignedDuration::from_secs(seconds.max(0)) - now.duration_since(since);
-        let left = Duration::try_from(left).unwrap_or_default();
+        let borne_at_most = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let left = borne_at_most.saturating_sub(*age);
         stay = match stay {
             Stay::Forever => Stay::For(left),
             Stay::For(earlier) => Stay::For(earlier.min(left)),
@@ -100,13 +99,18 @@ mod tests {
     use super::*;
 
     fn check(taints: Value, tolerations: Value, expected: &Stay) {
-        let now: Timestamp = "2026-06-01T12:00:00Z".parse().expect("a time");
         let node: Node =
             serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": {"taints": taints}}))
                 .expect("a Node");
+        let age = Duration::from_secs(60);
+        let borne = |taint: &Taint| Borne {
+            taint: taint.clone(),
+            age,
+        };
+        let taints: Vec<Borne> = evicting(&node).map(borne).collect();
         let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [], "nodeName": "a", "tolerations": tolerations}});
         let pod = Arc::new(serde_json::from_value(pod).expect("a pod"));
-        let plan = plan(&node, &[pod], now);
+        let plan = plan(&taints, &[pod]);
         let seen = match (plan.due.len(), plan.next) {
             (1, Next::OnChange) => Stay::For(Duration::ZERO),
             (0, Next::After(left)) => Stay::For(left),
@@ -118,7 +122,7 @@ mod tests {
 
     #[test]
     fn pods_stay_as_long_as_they_tolerate_every_taint() {
-        let unreachable = json!({"key": "node.kubernetes.io/unreachable", "effect": "NoExecute", "timeAdded": "2026-06-01T11:59:00Z"});
+        let unreachable = json!({"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"});
         let bear = |seconds: Value| json!({"key": "node.kubernetes.io/unreachable", "operator": "Exists", "tolerationSeconds": seconds});
         let seconds = |seconds| Stay::For(Duration::from_secs(seconds));
         check(json!([]), json!([]), &Stay::Forever);

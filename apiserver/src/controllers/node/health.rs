@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
@@ -15,9 +15,9 @@ use crate::controllers::store::Key;
 use crate::controllers::write::Write;
 
 /// Silence after which a node is given up.
-const GRACE: SignedDuration = SignedDuration::from_secs(40);
+const GRACE: Duration = Duration::from_secs(40);
 /// Silence allowed to a node that never spoke.
-const STARTUP_GRACE: SignedDuration = SignedDuration::from_secs(60);
+const STARTUP_GRACE: Duration = Duration::from_secs(60);
 
 pub(super) const NOT_READY: &str = "node.kubernetes.io/not-ready";
 pub(super) const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
@@ -56,8 +56,8 @@ pub(super) fn is_silent(node: &Node) -> bool {
     condition(node, "Ready").is_some_and(|ready| ready.status == "Unknown")
 }
 
-/// Plans the node's conditions, or, these being right, its taints; `heard` is when there was last a sign of life.
-pub(super) fn plan(node: &Node, heard: Timestamp, now: Timestamp) -> Plan {
+/// Plans the node's conditions, or, these being right, its taints; `silence` is how long there was no sign of life.
+pub(super) fn plan(node: &Node, silence: Duration, now: Timestamp) -> Plan {
     let mut plan = Plan {
         status: None,
         taints: None,
@@ -69,9 +69,9 @@ pub(super) fn plan(node: &Node, heard: Timestamp, now: Timestamp) -> Plan {
             Some(_) => GRACE,
             None => STARTUP_GRACE,
         };
-        let left = grace - now.duration_since(heard);
-        if left.is_positive() {
-            plan.next = Next::After(Duration::try_from(left).unwrap_or_default());
+        let left = grace.saturating_sub(silence);
+        if !left.is_zero() {
+            plan.next = Next::After(left);
         } else {
             let name = node.metadata.name.as_deref().unwrap_or_default();
             let message = format!("Node {name} status is now: NodeNotReady");
@@ -235,9 +235,9 @@ mod tests {
         serde_json::from_value(node).expect("a Node")
     }
 
-    fn check(node: &Node, silent_seconds: i64, expected: Value) {
+    fn check(node: &Node, silent_seconds: u64, expected: Value) {
         let now: Timestamp = NOW.parse().expect("a time");
-        let plan = plan(node, now - SignedDuration::from_secs(silent_seconds), now);
+        let plan = plan(node, Duration::from_secs(silent_seconds), now);
         let seen = match (plan.status, plan.taints, plan.next) {
             (Some(Write::MergeStatus { patch, .. }), None, _) => {
                 let conditions = patch["status"]["conditions"]

@@ -6,6 +6,8 @@ use super::*;
 use crate::protocol::EndCause;
 
 const NOW_NS: i128 = 1_000 * SECOND_NS;
+/// What the calendar is ahead of the steady clock.
+const DAYS_NS: i128 = 20_000 * 86_400 * SECOND_NS;
 
 /// A pod in the middle of something.
 struct Case {
@@ -41,6 +43,11 @@ impl Case {
     }
 
     fn plan(&self) -> Plan {
+        self.plan_at(0)
+    }
+
+    /// The plan of a machine whose clock was set ahead by so much.
+    fn plan_at(&self, ahead_ns: i128) -> Plan {
         let identity = Identity {
             namespace: "n".into(),
             name: "p".into(),
@@ -50,8 +57,11 @@ impl Case {
             identity: &identity,
             spec: &self.spec,
             deletion_grace_seconds: self.deletion_grace_seconds,
-            started_ns: 900 * SECOND_NS,
-            now_ns: NOW_NS,
+            started_wall_ns: DAYS_NS + 900 * SECOND_NS,
+            now: Now {
+                wall_ns: DAYS_NS + NOW_NS + ahead_ns,
+                steady_ns: NOW_NS,
+            },
             sandbox: self.sandbox,
             final_phase: None,
             memory: &self.memory,
@@ -67,7 +77,7 @@ impl Case {
 
 fn run(attempt: u32, ended: Option<i32>) -> Memory {
     let ended = ended.map(|exit_code| End {
-        at_ns: NOW_NS - SECOND_NS,
+        at_ns: DAYS_NS + NOW_NS - SECOND_NS,
         exit_code,
         signal: None,
         cause: EndCause::Exited,
@@ -77,7 +87,7 @@ fn run(attempt: u32, ended: Option<i32>) -> Memory {
         attempt,
         id: "id".into(),
         pid: 9,
-        started_ns: 900 * SECOND_NS,
+        started_ns: DAYS_NS + 900 * SECOND_NS,
         ended,
     };
     Memory {
@@ -90,6 +100,7 @@ fn run(attempt: u32, ended: Option<i32>) -> Memory {
             ready: true,
             failed: None,
         },
+        ended_at_ns: NOW_NS - SECOND_NS,
         ..Memory::default()
     }
 }
@@ -243,19 +254,20 @@ fn an_unhealthy_container_is_stopped_with_its_own_grace() {
         .check(Phase::Running, &[stop]);
 }
 
+fn stopping(step: StopStep, since_seconds: i128) -> Case {
+    let mut memory = run(0, None);
+    let since_ns = NOW_NS - since_seconds * SECOND_NS;
+    memory.stop = Some(Stop {
+        attempt: 0,
+        since_ns,
+        grace_ns: 10 * SECOND_NS,
+        step,
+    });
+    Case::new(one("Always")).deleted(10).with("c", memory)
+}
+
 #[test]
 fn a_stop_goes_from_hook_to_term_to_kill() {
-    let stopping = |step, since_seconds: i128| {
-        let mut memory = run(0, None);
-        let since_ns = NOW_NS - since_seconds * SECOND_NS;
-        memory.stop = Some(Stop {
-            attempt: 0,
-            since_ns,
-            grace_ns: 10 * SECOND_NS,
-            step,
-        });
-        Case::new(one("Always")).deleted(10).with("c", memory)
-    };
     let kill = Action::Kill {
         container: "c".into(),
     };
@@ -312,4 +324,26 @@ fn a_pod_past_its_deadline_fails() {
     let early = Case::new(spec).with("c", run(0, None));
     early.check(Phase::Running, &[]);
     assert_eq!(early.plan().wake_at_ns, Some(NOW_NS + SECOND_NS));
+}
+
+#[test]
+fn a_clock_that_is_set_moves_deadlines_and_nothing_else() {
+    let mut crashed = run(1, Some(1));
+    crashed.back_off = crashed.back_off.after_restart(SECOND_NS);
+    let back_off = Case::new(one("Always")).with("c", crashed);
+    let mut spec = one("Always");
+    spec["activeDeadlineSeconds"] = json!(3_600);
+    let limited = Case::new(spec).with("c", run(0, None));
+    let year_ns = 365 * 86_400 * SECOND_NS;
+    for (ahead_ns, phase) in [
+        (0, Phase::Running),
+        (-year_ns, Phase::Running),
+        (year_ns, Phase::Failed),
+    ] {
+        let wake = |case: &Case| case.plan_at(ahead_ns).wake_at_ns;
+        let stop = stopping(StopStep::Terminated, 9);
+        assert_eq!(wake(&back_off), Some(NOW_NS + 9 * SECOND_NS));
+        assert_eq!(wake(&stop), stop.plan().wake_at_ns);
+        assert_eq!(limited.plan_at(ahead_ns).phase, phase);
+    }
 }

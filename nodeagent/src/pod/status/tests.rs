@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use knarr_clock::Now;
 use serde_json::{Value, json};
 
 use super::super::Identity;
@@ -23,8 +24,11 @@ fn status_of(pod: Value, memory: BTreeMap<String, Memory>) -> Value {
         identity: &identity,
         spec: &spec,
         deletion_grace_seconds: None,
-        started_ns: NOW_NS,
-        now_ns: NOW_NS,
+        started_wall_ns: NOW_NS,
+        now: Now {
+            wall_ns: NOW_NS,
+            steady_ns: 0,
+        },
         sandbox: SandboxState::Ready,
         final_phase: None,
         memory: &memory,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use knarr_client::Api;
+use knarr_clock::Now;
 use kube::api::{DeleteParams, Preconditions};
 
 use super::rotation::First;
-use super::{Message, Refused, Worker, collect_later, follow_init, now_ns};
+use super::{Message, Refused, Worker, collect_later, follow_init};
 use crate::events::{Happening, Severity};
 use crate::host::Host;
 use crate::pod::config::{self, Setting};
@@ -20,9 +21,9 @@ use crate::pod::{self, Identity, Role, files, sources, volume};
 use crate::protocol::{self, Request, SignalScope};
 
 impl Worker {
-    pub(super) async fn apply(&mut self, action: Action, now_ns: i128) {
+    pub(super) async fn apply(&mut self, action: Action, now: Now) {
         match action {
-            Action::MakeSandbox => self.make_sandbox(now_ns),
+            Action::MakeSandbox => self.make_sandbox(now),
             Action::Start { container, attempt } => self.prepare(container, attempt),
             Action::BeginStop {
                 container,
@@ -34,7 +35,7 @@ impl Worker {
                 let step = self.begin_hook(&container, attempt);
                 let stop = Stop {
                     attempt,
-                    since_ns: now_ns,
+                    since_ns: now.steady_ns,
                     grace_ns,
                     step,
                 };
@@ -105,14 +106,14 @@ impl Worker {
         }
     }
 
-    fn make_sandbox(&mut self, now_ns: i128) {
-        if self.sandbox_retry_at_ns > now_ns {
+    fn make_sandbox(&mut self, now: Now) {
+        if self.sandbox_retry_at_ns > now.steady_ns {
             return;
         }
         if self.spec.host_network != Some(true) {
             let Some(addresses) = self.host.addresses_of(&self.identity.uid) else {
                 const RETRY_NS: i128 = 1_000_000_000;
-                self.sandbox_retry_at_ns = now_ns + RETRY_NS;
+                self.sandbox_retry_at_ns = now.steady_ns + RETRY_NS;
                 return;
             };
             self.record.addresses = addresses;
@@ -121,7 +122,7 @@ impl Worker {
         if let Some(link) = self.record.link(&self.host.paths) {
             self.host.want_link(&self.identity.uid, link);
         }
-        self.prepare_early(now_ns);
+        self.prepare_early(now);
         let (host, identity, spec) = (self.host.clone(), self.identity.clone(), self.spec.clone());
         let (record, pod_ips, mailbox) = (self.record.clone(), self.pod_ips(), self.tell());
         tokio::task::spawn_blocking(move || {
@@ -143,10 +144,10 @@ impl Worker {
     }
 
     /// Prepares the containers that will be started as soon as there is a sandbox.
-    fn prepare_early(&mut self, now_ns: i128) {
+    fn prepare_early(&mut self, now: Now) {
         let with_sandbox = Snapshot {
             sandbox: SandboxState::Ready,
-            ..self.snapshot(now_ns)
+            ..self.snapshot(now)
         };
         for action in plan::plan(&with_sandbox).actions {
             let Action::Start { container, attempt } = action else {
@@ -432,7 +433,7 @@ fn refused(reason: &'static str, error: anyhow::Error) -> Refused {
 
 /// 64 hexadecimal digits, as container runtimes name theirs.
 fn run_id(uid: &str, container: &str, attempt: u32) -> String {
-    let seed = format!("{uid}/{container}/{attempt}/{}", now_ns());
+    let seed = format!("{uid}/{container}/{attempt}/{}", Now::read().wall_ns);
     (0..4)
         .map(|part| {
             format!(

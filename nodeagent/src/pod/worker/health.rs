@@ -1,10 +1,9 @@
 //! Runs the hooks and probes of a container's run, and takes what they find.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::{Container, Probe};
+use knarr_clock::{Now, steady_ns};
 
-use super::{Message, Probed, Worker, now_ns};
+use super::{Message, Probed, Worker, pause_until};
 use crate::events::Severity;
 use crate::pod::plan::{Failure, Health};
 use crate::pod::probe::check::{self, Target};
@@ -27,7 +26,7 @@ impl Worker {
             .as_ref()
             .and_then(|lifecycle| lifecycle.post_start.clone());
         let Some((handler, target)) = hook.filter(|_| is_fresh).zip(self.target(&container)) else {
-            return self.begin_probes(&container, run.attempt, run.started_ns);
+            return self.begin_probes(&container, run.attempt, began_ns(run));
         };
         let (container, attempt, mailbox) = (name.to_owned(), run.attempt, self.tell());
         let task = tokio::spawn(async move {
@@ -63,7 +62,7 @@ impl Worker {
         match result {
             Ok(()) => {
                 if let Some(container) = pod::container(&self.spec, name).cloned() {
-                    self.begin_probes(&container, attempt, now_ns());
+                    self.begin_probes(&container, attempt, steady_ns());
                 }
             }
             Err(error) => {
@@ -122,10 +121,9 @@ impl Worker {
             let mut schedule = Schedule::new(kind, &probe, began_ns);
             let mut due_ns = schedule.first_at_ns();
             loop {
-                let pause = u64::try_from(due_ns - now_ns()).unwrap_or_default();
-                tokio::time::sleep(Duration::from_nanos(pause)).await;
+                tokio::time::sleep(pause_until(due_ns)).await;
                 let result = check::probe(&target, &probe).await;
-                let (finding, next_ns) = schedule.observe(now_ns(), result.is_ok());
+                let (finding, next_ns) = schedule.observe(steady_ns(), result.is_ok());
                 due_ns = next_ns;
                 if finding.verdict.is_some() || finding.counted_failure {
                     let report = Probed {
@@ -170,7 +168,7 @@ impl Worker {
                 }
             }
             (Kind::Startup, Some(Verdict::Passing)) => {
-                self.container_started(&container, attempt, now_ns());
+                self.container_started(&container, attempt, steady_ns());
             }
             (Kind::Liveness, Some(Verdict::Passing)) => {}
             (Kind::Startup | Kind::Liveness, Some(Verdict::Failing)) => {
@@ -224,4 +222,10 @@ impl Worker {
             },
         })
     }
+}
+
+/// When a run began, on the clock that probes go by; a run that begins in the future begins at once.
+fn began_ns(run: &Run) -> i128 {
+    let Now { wall_ns, steady_ns } = Now::read();
+    steady_ns - (wall_ns - run.started_ns).max(0)
 }

@@ -1,7 +1,9 @@
 //! Takes what happened into a pod's memory. Starts nothing but what belongs to a fresh run: its hooks and probes.
 
+use knarr_clock::{Now, steady_ns};
+
 use super::rotation::First;
-use super::{Message, Worker, now_ns};
+use super::{Message, Worker};
 use crate::events::Severity;
 use crate::pod::plan::{Health, Refusal, SandboxState, StopStep};
 use crate::pod::sandbox;
@@ -57,7 +59,7 @@ impl Worker {
                 let message = format!("Failed to create pod sandbox: {error}");
                 self.happened(None, Severity::Warning, "FailedCreatePodSandBox", message);
                 self.sandbox = SandboxState::Lost;
-                self.sandbox_retry_at_ns = now_ns() + RETRY_NS;
+                self.sandbox_retry_at_ns = steady_ns() + RETRY_NS;
             }
             Message::SandboxEnded(errors) => {
                 for error in errors {
@@ -162,7 +164,7 @@ impl Worker {
             }
             Err(refused) => {
                 memory.starting = None;
-                let retry_at_ns = now_ns() + RETRY_NS;
+                let retry_at_ns = steady_ns() + RETRY_NS;
                 let message = refused.message.clone();
                 memory.refusal = Some(Refusal {
                     reason: refused.reason,
@@ -210,7 +212,10 @@ impl Worker {
             match &run.ended {
                 None if is_new || !is_known => self.begin_health(&name, &run, is_new),
                 None => {}
-                Some(_) if is_new || was_running => self.end_health(&name),
+                Some(_) if is_new || was_running => {
+                    self.end_health(&name);
+                    self.memory.entry(name).or_default().ended_at_ns = steady_ns();
+                }
                 Some(_) => {}
             }
         }
@@ -259,7 +264,7 @@ impl Worker {
         }
         self.close_runs();
         self.sandbox = SandboxState::Lost;
-        self.sandbox_retry_at_ns = now_ns() + RETRY_NS;
+        self.sandbox_retry_at_ns = steady_ns() + RETRY_NS;
     }
 
     /// The kernel killed whatever the init had running.
@@ -270,14 +275,18 @@ impl Worker {
                 continue;
             };
             memory.starting = None;
-            if let Some(history) = &mut memory.history {
-                history.current.ended.get_or_insert_with(|| End {
-                    at_ns: now_ns(),
+            let Now { wall_ns, steady_ns } = Now::read();
+            if let Some(history) = &mut memory.history
+                && history.current.ended.is_none()
+            {
+                history.current.ended = Some(End {
+                    at_ns: wall_ns,
                     exit_code: 128 + libc::SIGKILL,
                     signal: Some(libc::SIGKILL),
                     cause: EndCause::Exited,
                     message: String::new(),
                 });
+                memory.ended_at_ns = steady_ns;
             }
             self.end_health(&name);
         }

@@ -48,12 +48,17 @@ fn interval(lifetime: Duration) -> Duration {
 }
 
 async fn repeat(preparation: Preparation, spec: PodSpec, interval: Duration, first: First) {
+    let mut clock = preparation.host.clock.clone();
     let mut pause = match first {
         First::Now => Duration::ZERO,
         First::Later => interval,
     };
     loop {
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // Tokens end by the calendar, and some may have ended while the machine slept.
+            Ok(()) = clock.changed() => {}
+        }
         pause = match preparation.clone().refresh(spec.clone()).await {
             Ok(()) => interval,
             Err(error) => {
