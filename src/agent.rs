@@ -19,12 +19,14 @@ pub(crate) async fn run(
     let Joined {
         client,
         credentials,
-        ips,
+        addresses,
+        follower,
         sign,
         held: _held,
     } = joined::join(&args, &settings, Part::Node, "agent").await?;
     let mut parts = Parts::default();
-    parts.keep_fresh(credentials.clone(), sign);
-    parts.start_node(client, &settings, ips, credentials);
+    parts.start_following(follower);
+    parts.keep_fresh(credentials.clone(), sign, addresses.node.clone());
+    parts.start_node(client, &settings, addresses.node, credentials);
     parts.run(&shutdown).await
 }

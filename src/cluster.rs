@@ -28,7 +28,7 @@ pub(crate) async fn ranges(settings: &Settings) -> Result<Ranges> {
         });
     }
     let host = host::observe().await?;
-    let (ranges, notes) = ranges::choose(&settings.wanted, &host.networks).map_err(|error| {
+    let (ranges, notes) = ranges::choose(&settings.wanted, &host.networks()).map_err(|error| {
         Failure::new(Code::InUse, error)
             .hint("choose others with --service-cidr, --cluster-cidr and --lb-pool")
     })?;

@@ -19,13 +19,15 @@ pub(crate) async fn run(
     let Joined {
         client,
         credentials,
-        ips,
+        addresses,
+        follower,
         sign,
         held: _held,
     } = joined::join(&args, &settings, Part::Front, "front").await?;
-    knarr_nodeagent::forward_packets(&settings.run_dir, &ips);
     let mut parts = Parts::default();
-    parts.keep_fresh(credentials, sign);
+    parts.start_following(follower);
+    parts.keep_fresh(credentials, sign, addresses.node.clone());
+    parts.start_forwarding(&settings, addresses.node);
     parts.start_front(client, &settings);
     parts.run(&shutdown).await
 }

@@ -1,6 +1,11 @@
 //! Observes the host over netlink: addresses, routes, the uplink. Changes nothing.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod uplink;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use anyhow::{Context, Result};
 use futures_util::TryStreamExt;
@@ -8,18 +13,22 @@ use ipnet::IpNet;
 use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
-    link::LinkAttribute,
+    link::{LinkAttribute, LinkFlags, LinkMessage},
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 
-/// What this machine already routes, and the addresses others can reach it at.
+pub(crate) use self::uplink::{Choice, Found};
+
+/// What this machine has and routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Host {
-    /// Addresses and routes that are not knarr's own.
-    pub(crate) networks: Vec<IpNet>,
-    /// Addresses of the uplink, IPv4 first; empty on a host with no network.
-    pub(crate) uplink: Vec<IpAddr>,
+    /// Every address that answers here, knarr's own among them.
+    pub(crate) local: BTreeSet<IpAddr>,
+    /// Those that are not on links of knarr's.
+    addresses: Vec<Address>,
+    /// The same of routes.
+    routes: Vec<Route>,
 }
 
 /// Interfaces that knarr makes begin so.
@@ -35,40 +44,89 @@ pub(crate) async fn observe() -> Result<Host> {
 }
 
 async fn read(handle: &Handle) -> Result<Host> {
-    let mut own_links = Vec::new();
+    let mut known_links = BTreeMap::new();
     let mut links = handle.link().get().execute();
     while let Some(link) = links.try_next().await.context("cannot list links")? {
-        let named_ours = |a: &LinkAttribute| matches!(a, LinkAttribute::IfName(name) if name.starts_with(OWN_LINK_PREFIX));
-        if link.attributes.iter().any(named_ours) {
-            own_links.push(link.header.index);
-        }
+        known_links.insert(link.header.index, link_of(&link));
     }
-    let mut addresses = Vec::new();
+    let is_own = |index| {
+        matches!(
+            known_links.get(&index),
+            Some(Link {
+                owner: Owner::Knarr,
+                ..
+            })
+        )
+    };
+    let mut host = Host::default();
     let mut listing = handle.address().get().execute();
     while let Some(message) = listing.try_next().await.context("cannot list addresses")? {
-        addresses.extend(address_of(&message).filter(|a| !own_links.contains(&a.link)));
+        let Some(address) = address_of(&message, &known_links) else {
+            continue;
+        };
+        // A link that is down takes the routes to its addresses with it.
+        if address.state != State::Down {
+            host.local.insert(address.network.addr());
+        }
+        if !is_own(address.link) {
+            host.addresses.push(address);
+        }
     }
-    let mut routes = Vec::new();
     for request in [
         RouteMessageBuilder::<Ipv4Addr>::new().build(),
         RouteMessageBuilder::<Ipv6Addr>::new().build(),
     ] {
         let mut listing = handle.route().get(request).execute();
         while let Some(message) = listing.try_next().await.context("cannot list routes")? {
-            routes.extend(route_of(&message).filter(|r| !own_links.contains(&r.link)));
+            host.routes
+                .extend(route_of(&message).filter(|route| !is_own(route.link)));
         }
     }
-    Ok(summarise(&addresses, &routes))
+    Ok(host)
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Link {
+    owner: Owner,
+    carries: Carries,
+    is_up: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Knarr,
+    Somebody,
+}
+
+/// What a link leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carries {
+    /// Neighbours, as Ethernet and Wi-Fi do.
+    Neighbours,
+    /// One other end, as tunnels do.
+    OneEnd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Address {
     link: u32,
     network: IpNet,
-    global: bool,
+    state: State,
+    carries: Carries,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// What an address is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Other machines may be told of it.
+    Global,
+    /// It answers, and is no address to be known by.
+    Local,
+    /// Its link is down.
+    Down,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Route {
     link: u32,
     destination: IpNet,
@@ -76,43 +134,37 @@ struct Route {
     metric: u32,
 }
 
-fn summarise(addresses: &[Address], routes: &[Route]) -> Host {
-    let mut networks: Vec<IpNet> = addresses.iter().map(|a| a.network.trunc()).collect();
-    networks.extend(
-        routes
-            .iter()
-            .map(|r| r.destination)
-            .filter(|d| d.prefix_len() > 0),
-    );
-    networks.sort();
-    networks.dedup();
-    let uplink = [true, false]
-        .into_iter()
-        .filter_map(|v4| uplink_address(addresses, routes, v4))
-        .collect();
-    Host { networks, uplink }
+impl Host {
+    /// Addresses and routes that are not knarr's own.
+    pub(crate) fn networks(&self) -> Vec<IpNet> {
+        let addresses = self.addresses.iter().map(|a| a.network.trunc());
+        let routes = self.routes.iter().map(|r| r.destination);
+        let mut networks: Vec<IpNet> = addresses
+            .chain(routes.filter(|d| d.prefix_len() > 0))
+            .collect();
+        networks.sort();
+        networks.dedup();
+        networks
+    }
 }
 
-/// The address of the best default route's link, else the first global address of the family.
-fn uplink_address(addresses: &[Address], routes: &[Route], v4: bool) -> Option<IpAddr> {
-    let global = |a: &&Address| a.global && a.network.addr().is_ipv4() == v4;
-    let default = routes
-        .iter()
-        .filter(|r| r.destination.prefix_len() == 0 && r.destination.addr().is_ipv4() == v4)
-        .min_by_key(|r| r.metric);
-    let of_default = default.and_then(|route| {
-        route.source.or_else(|| {
-            addresses
-                .iter()
-                .filter(global)
-                .find(|a| a.link == route.link)
-                .map(|a| a.network.addr())
-        })
-    });
-    of_default.or_else(|| addresses.iter().find(global).map(|a| a.network.addr()))
+fn link_of(message: &LinkMessage) -> Link {
+    let named_ours = |a: &LinkAttribute| matches!(a, LinkAttribute::IfName(name) if name.starts_with(OWN_LINK_PREFIX));
+    let flags = message.header.flags;
+    Link {
+        owner: match message.attributes.iter().any(named_ours) {
+            true => Owner::Knarr,
+            false => Owner::Somebody,
+        },
+        carries: match flags.contains(LinkFlags::Pointopoint) {
+            true => Carries::OneEnd,
+            false => Carries::Neighbours,
+        },
+        is_up: flags.contains(LinkFlags::Up),
+    }
 }
 
-fn address_of(message: &AddressMessage) -> Option<Address> {
+fn address_of(message: &AddressMessage, links: &BTreeMap<u32, Link>) -> Option<Address> {
     let mut local = None;
     for attribute in &message.attributes {
         match attribute {
@@ -127,12 +179,20 @@ fn address_of(message: &AddressMessage) -> Option<Address> {
         && message.header.flags.intersects(
             AddressHeaderFlags::Secondary
                 | AddressHeaderFlags::Deprecated
+                | AddressHeaderFlags::Tentative
                 | AddressHeaderFlags::Dadfailed,
         );
+    let is_global = message.header.scope == AddressScope::Universe && !fleeting;
+    let link = links.get(&message.header.index);
     Some(Address {
         link: message.header.index,
         network,
-        global: message.header.scope == AddressScope::Universe && !fleeting,
+        state: match link {
+            Some(Link { is_up: false, .. }) => State::Down,
+            Some(_) | None if is_global => State::Global,
+            Some(_) | None => State::Local,
+        },
+        carries: link.map_or(Carries::Neighbours, |link| link.carries),
     })
 }
 
@@ -172,49 +232,5 @@ fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
         RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
         RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn net(text: &str) -> IpNet {
-        text.parse().expect("a CIDR")
-    }
-
-    #[test]
-    fn the_uplink_is_where_the_best_default_route_leaves() {
-        let addresses = [
-            Address {
-                link: 2,
-                network: net("192.0.2.5/24"),
-                global: true,
-            },
-            Address {
-                link: 3,
-                network: net("198.51.100.7/24"),
-                global: true,
-            },
-        ];
-        let through = |link, metric| Route {
-            link,
-            destination: net("0.0.0.0/0"),
-            source: None,
-            metric,
-        };
-        let host = summarise(&addresses, &[through(2, 600), through(3, 100)]);
-        assert_eq!(host.uplink, [net("198.51.100.7/32").addr()]);
-        assert_eq!(host.networks, [net("192.0.2.0/24"), net("198.51.100.0/24")]);
-    }
-
-    #[test]
-    fn a_host_without_network_has_no_uplink() {
-        let loopback = Address {
-            link: 1,
-            network: net("127.0.0.1/8"),
-            global: false,
-        };
-        assert_eq!(summarise(&[loopback], &[]).uplink, Vec::<IpAddr>::new());
     }
 }

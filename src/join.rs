@@ -1,6 +1,9 @@
 //! How a machine gets its certificates: it proves the join token, checks the server's CA against it, and has keys signed.
 
-use std::{net::IpAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeSet, net::IpAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc,
+    time::SystemTime,
+};
 
 use anyhow::{Context, Result};
 use http_body_util::BodyExt;
@@ -10,6 +13,7 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use crate::{
     client::{self, Proof, Server, Trust},
@@ -73,6 +77,12 @@ impl Credentials {
             shown.replace(certificate, key)?;
         }
         Ok(())
+    }
+
+    /// Whether what a node shows names these addresses; what shows nothing need not.
+    pub(crate) fn are_good_for(&self, ips: &[IpAddr]) -> bool {
+        let serving = self.serving.as_ref();
+        serving.is_none_or(|serving| serving.names_all(ips))
     }
 
     /// When the first of the next certificates is due.
@@ -188,6 +198,7 @@ async fn trusted_ca(server: &str, expected_sha256: &str) -> Result<String> {
         trust: Trust::Anybody,
         identity: None,
         token: None,
+        local: None,
     };
     let request = http::Request::get("/cacerts").body(kube::client::Body::empty())?;
     let pem =
@@ -227,6 +238,7 @@ async fn join(
         trust: Trust::Authorities(ca.to_owned()),
         identity: own.map(Proof::Renewed),
         token: Some(secret.to_owned()),
+        local: None,
     };
     let body = serde_json::to_vec(&JoinRequest {
         part,
@@ -250,13 +262,19 @@ async fn join(
     })
 }
 
-/// A client that shows the machine's certificate and trusts only the cluster's CA.
-pub(crate) fn client(server: &str, credentials: &Credentials) -> Result<Client> {
+/// A client that shows the machine's certificate and trusts only the cluster's CA; connections from addresses that are no
+/// longer `local` end.
+pub(crate) fn client(
+    server: &str,
+    credentials: &Credentials,
+    local: watch::Receiver<BTreeSet<IpAddr>>,
+) -> Result<Client> {
     client::client(Server {
         url: url(server)?,
         trust: Trust::Authorities(credentials.ca.clone()),
         identity: Some(Proof::Renewed(credentials.client.clone())),
         token: None,
+        local: Some(local),
     })
 }
 

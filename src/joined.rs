@@ -1,14 +1,14 @@
 //! What `knarr agent` and `knarr front` begin with: a run directory held, and a machine that the server knows.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 use kube::Client;
 
 use crate::{
+    addresses::{self, Addresses, Follower, Gone},
     cli,
     join::{self, Credentials, Newcomer, Part},
-    parts,
     renewal::Sign,
     rundir::{self, Held},
     settings::Settings,
@@ -18,7 +18,8 @@ use crate::{
 pub(crate) struct Joined {
     pub(crate) client: Client,
     pub(crate) credentials: Credentials,
-    pub(crate) ips: Vec<IpAddr>,
+    pub(crate) addresses: Addresses,
+    pub(crate) follower: Follower,
     /// How the next certificates are had.
     pub(crate) sign: Sign,
     /// For as long as the parts run.
@@ -35,7 +36,8 @@ pub(crate) async fn join(
     let cli::Join { server, token } = args;
     rundir::require_root()?;
     let held = rundir::hold(settings)?;
-    let ips = parts::node_ips(settings).await?;
+    let (addresses, follower) = addresses::follow(settings, Gone::Forgotten).await?;
+    let ips = addresses.node.borrow().clone();
     let newcomer = Newcomer {
         part,
         name: &settings.node_name,
@@ -43,20 +45,20 @@ pub(crate) async fn join(
     };
     let dir = settings.data_dir.join(folder);
     let credentials = join::credentials(&dir, server, token, newcomer).await?;
-    let client = join::client(server, &credentials)?;
+    let client = join::client(server, &credentials, addresses.local.clone())?;
     tracing::info!("{folder} {} joined {server}", settings.node_name);
     let machine = Machine {
         args: args.clone(),
         dir,
         part,
         name: settings.node_name.clone(),
-        ips: ips.clone(),
         credentials: credentials.clone(),
     };
     Ok(Joined {
         client,
         credentials,
-        ips,
+        addresses,
+        follower,
         sign: machine.sign(),
         held,
     })
@@ -68,14 +70,13 @@ struct Machine {
     dir: PathBuf,
     part: Part,
     name: String,
-    ips: Vec<IpAddr>,
     credentials: Credentials,
 }
 
 impl Machine {
     fn sign(self) -> Sign {
         let machine = Arc::new(self);
-        Box::new(move || {
+        Box::new(move |ips| {
             let machine = machine.clone();
             Box::pin(async move {
                 let Machine {
@@ -83,18 +84,14 @@ impl Machine {
                     dir,
                     part,
                     name,
-                    ips,
                     credentials,
                 } = &*machine;
-                let part = *part;
-                join::again(
-                    dir,
-                    server,
-                    token,
-                    credentials,
-                    Newcomer { part, name, ips },
-                )
-                .await
+                let newcomer = Newcomer {
+                    part: *part,
+                    name,
+                    ips: &ips,
+                };
+                join::again(dir, server, token, credentials, newcomer).await
             })
         })
     }

@@ -1,5 +1,6 @@
 //! The binary `knarr`: parses, wires, prints. Knows no networking.
 
+mod addresses;
 mod agent;
 mod cli;
 mod client;
@@ -14,6 +15,7 @@ mod host;
 mod join;
 mod joined;
 mod parts;
+mod place;
 mod ranges;
 mod renewal;
 mod rundir;

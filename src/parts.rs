@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use ipnet::IpNet;
 use knarr_apiserver::{
     Config, OpenError, Server, User,
     pki::{Authority, Role},
@@ -17,16 +16,18 @@ use knarr_apiserver::{
 use kube::Client;
 use tokio::{
     net::{TcpListener, TcpSocket},
+    sync::watch,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    addresses::{Addresses, Follower},
     cluster,
     exit::{Code, Failure},
-    heap, host,
+    heap,
     join::{Credentials, Issued, Serving},
-    ranges::Ranges,
+    place::Place,
     renewal::{self, Sign},
     settings::Settings,
 };
@@ -42,22 +43,22 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct Api {
     server: Server,
     listener: TcpListener,
+    place: Place,
 }
 
 /// Takes the port, settles the ranges and opens the store, in this order: a port in use leaves no data directory behind.
-pub(crate) async fn open_api(settings: &Settings) -> Result<Api> {
+pub(crate) async fn open_api(settings: &Settings, addresses: &Addresses) -> Result<Api> {
     crate::client::install_crypto();
     let listener = listen(settings)?;
     let ranges = cluster::ranges(settings).await?;
-    let node_ips = node_ips(settings).await?;
-    let names =
-        std::iter::once(settings.node_name.clone()).chain(node_ips.iter().map(IpAddr::to_string));
+    let place = Place::new(settings, addresses, &ranges);
+    let node_ips = place.node_ips.borrow().clone();
     let config = Config {
         data_dir: settings.data_dir.clone(),
         bind: settings.bind,
-        advertise_address: advertise_address(&node_ips, &ranges),
+        advertise_address: place.advertised(&node_ips),
         port: settings.port,
-        server_names: names.collect(),
+        server_names: place.names(&node_ips),
         service_cidrs: ranges.service_cidr,
         cluster_cidrs: ranges.cluster_cidr,
         node_port_range: settings.node_ports.clone(),
@@ -69,30 +70,11 @@ pub(crate) async fn open_api(settings: &Settings) -> Result<Api> {
         cluster_dns: Vec::new(),
     };
     let server = Server::open(config).await.map_err(explain_open)?;
-    Ok(Api { server, listener })
-}
-
-/// Where the Service `default/kubernetes` leads: an address of its own family.
-fn advertise_address(node_ips: &[IpAddr], ranges: &Ranges) -> IpAddr {
-    let is_v4 = ranges
-        .service_cidr
-        .first()
-        .is_none_or(|range| range.addr().is_ipv4());
-    let of_family = node_ips.iter().find(|ip| ip.is_ipv4() == is_v4);
-    // On a host without network, pods still reach the first node at its address among them.
-    let among_pods = || {
-        let mut ranges = ranges.cluster_cidr.iter();
-        let range = ranges.find(|range| range.addr().is_ipv4() == is_v4)?;
-        match range {
-            IpNet::V4(range) => range.hosts().next().map(IpAddr::V4),
-            IpNet::V6(range) => range.hosts().nth(1).map(IpAddr::V6),
-        }
-    };
-    let loopback = match is_v4 {
-        true => IpAddr::from(Ipv4Addr::LOCALHOST),
-        false => IpAddr::from(Ipv6Addr::LOCALHOST),
-    };
-    of_family.copied().or_else(among_pods).unwrap_or(loopback)
+    Ok(Api {
+        server,
+        listener,
+        place,
+    })
 }
 
 fn explain_open(error: OpenError) -> anyhow::Error {
@@ -138,14 +120,6 @@ fn listen(settings: &Settings) -> Result<TcpListener> {
     })
 }
 
-/// The addresses others reach this node at: those asked for, else the uplink's; none on a host without network.
-pub(crate) async fn node_ips(settings: &Settings) -> Result<Vec<IpAddr>> {
-    if !settings.node_ip.is_empty() {
-        return Ok(settings.node_ip.clone());
-    }
-    Ok(host::observe().await?.uplink)
-}
-
 impl Api {
     pub(crate) fn client_of_admin(&self) -> Client {
         self.server
@@ -157,14 +131,15 @@ impl Api {
     }
 
     /// What signs certificates for the node of this process: it shows them when it is asked for logs.
-    pub(crate) fn signs_for_node(&self, settings: &Settings, node_ips: &[IpAddr]) -> Sign {
+    pub(crate) fn signs_for_node(&self, settings: &Settings) -> Sign {
         let authority = self.server.state().pki.authority.clone();
-        let names = [settings.node_name.clone(), "127.0.0.1".into()].into_iter();
-        let names: Vec<String> = names
-            .chain(node_ips.iter().map(IpAddr::to_string))
-            .collect();
-        let user = format!("system:node:{}", settings.node_name);
-        Box::new(move || {
+        let name = settings.node_name.clone();
+        let user = format!("system:node:{name}");
+        Box::new(move |node_ips| {
+            let names = [name.clone(), "127.0.0.1".into()].into_iter();
+            let names: Vec<String> = names
+                .chain(node_ips.iter().map(IpAddr::to_string))
+                .collect();
             let issued = issue(&authority, &names, &user);
             Box::pin(std::future::ready(issued))
         })
@@ -196,10 +171,33 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
+    /// What follows this machine's addresses.
+    pub(crate) fn start_following(&mut self, follower: Follower) {
+        let stop = self.stop.clone();
+        self.start("addresses", async move {
+            tokio::select! {
+                ended = follower.run() => ended,
+                () = stop.cancelled() => Ok(()),
+            }
+        });
+    }
+
     /// The API server and its controllers.
     pub(crate) fn start_api(&mut self, api: Api) {
-        let Api { server, listener } = api;
+        let Api {
+            server,
+            listener,
+            place,
+        } = api;
         let server = Arc::new(server);
+        let (moving, stop) = (server.clone(), self.stop.clone());
+        self.start("place of the API", async move {
+            tokio::select! {
+                () = place.keep(moving) => {}
+                () = stop.cancelled() => {}
+            }
+            Ok::<_, Infallible>(())
+        });
         let (serving, stop) = (server.clone(), self.stop.clone());
         self.start("apiserver", async move {
             serving.serve(listener, stop).await;
@@ -217,7 +215,7 @@ impl Parts {
         &mut self,
         client: Client,
         settings: &Settings,
-        node_ips: Vec<IpAddr>,
+        node_ips: watch::Receiver<Vec<IpAddr>>,
         credentials: Credentials,
     ) {
         let agent = knarr_nodeagent::Config {
@@ -249,13 +247,37 @@ impl Parts {
         );
     }
 
-    /// Certificates that are replaced before they end.
-    pub(crate) fn keep_fresh(&mut self, credentials: Credentials, sign: Sign) {
+    /// Certificates that are replaced before they end, and for other addresses.
+    pub(crate) fn keep_fresh(
+        &mut self,
+        credentials: Credentials,
+        sign: Sign,
+        node_ips: watch::Receiver<Vec<IpAddr>>,
+    ) {
         let stop = self.stop.clone();
         self.start("certificates", async move {
             tokio::select! {
-                never = renewal::keep_fresh(credentials, sign) => match never {},
+                never = renewal::keep_fresh(credentials, sign, node_ips) => match never {},
                 () = stop.cancelled() => Ok::<_, Infallible>(()),
+            }
+        });
+    }
+
+    /// Forwarding between machines, in the families that this one has.
+    pub(crate) fn start_forwarding(
+        &mut self,
+        settings: &Settings,
+        mut node_ips: watch::Receiver<Vec<IpAddr>>,
+    ) {
+        let (run_dir, stop) = (settings.run_dir.clone(), self.stop.clone());
+        self.start("forwarding", async move {
+            loop {
+                let ips = node_ips.borrow_and_update().clone();
+                knarr_nodeagent::forward_packets(&run_dir, &ips);
+                tokio::select! {
+                    () = stop.cancelled() => return Ok::<_, Infallible>(()),
+                    Ok(()) = node_ips.changed() => {}
+                }
             }
         });
     }
@@ -320,45 +342,5 @@ impl Parts {
         {
             tracing::warn!("not every part stopped within {STOP_TIME_MAX:?}");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_api_is_advertised_in_the_family_of_its_service() {
-        let check = |node_ips: &[&str], service: &str, cluster: &str, expected: &str| {
-            let nets = |text: &str| {
-                text.split(',')
-                    .map(|net| net.parse().expect("a CIDR"))
-                    .collect()
-            };
-            let ranges = Ranges {
-                cluster_cidr: nets(cluster),
-                service_cidr: nets(service),
-                lb_pool: Vec::new(),
-            };
-            let node_ips: Vec<IpAddr> = node_ips
-                .iter()
-                .map(|ip| ip.parse().expect("an address"))
-                .collect();
-            assert_eq!(
-                advertise_address(&node_ips, &ranges).to_string(),
-                expected,
-                "{service}"
-            );
-        };
-        let host = ["192.0.2.7", "2001:db8::7"];
-        check(&host, "10.0.128.0/17", "10.42.0.0/16", "192.0.2.7");
-        check(
-            &host,
-            "fd43::/112,10.0.128.0/17",
-            "10.42.0.0/16,fd42::/48",
-            "2001:db8::7",
-        );
-        check(&host[..1], "fd43::/112", "fd42::/48", "fd42::1");
-        check(&[], "10.0.128.0/17", "10.42.0.0/16", "10.42.0.1");
     }
 }

@@ -4,13 +4,16 @@ use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    addresses::{self, Gone},
     parts::{self, Parts},
     settings::Settings,
 };
 
 pub(crate) async fn run(settings: Settings, shutdown: CancellationToken) -> Result<()> {
-    let api = parts::open_api(&settings).await?;
+    let (addresses, follower) = addresses::follow(&settings, Gone::Kept).await?;
+    let api = parts::open_api(&settings, &addresses).await?;
     let mut parts = Parts::default();
+    parts.start_following(follower);
     parts.start_api(api);
     tracing::info!(
         "the API answers on port {}; kubeconfig: {}/kubeconfig.yaml",

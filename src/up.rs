@@ -11,6 +11,7 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    addresses::{self, Gone},
     cli,
     join::Credentials,
     parts::{self, Parts},
@@ -29,18 +30,20 @@ pub(crate) async fn run(
     // A typo in a manifest must show before anything is started.
     let items = read_all(&files, "default")?;
     let _held = rundir::hold(&settings)?;
-    let api = parts::open_api(&settings).await?;
+    let (addresses, follower) = addresses::follow(&settings, Gone::Forgotten).await?;
+    let api = parts::open_api(&settings, &addresses).await?;
     let admin = api.client_of_admin();
-    let node_ips = parts::node_ips(&settings).await?;
-    let sign = api.signs_for_node(&settings, &node_ips);
-    let credentials = Credentials::new(&sign().await?)?;
+    let sign = api.signs_for_node(&settings);
+    let node_ips = addresses.node.borrow().clone();
+    let credentials = Credentials::new(&sign(node_ips).await?)?;
 
     let mut parts = Parts::default();
-    parts.keep_fresh(credentials.clone(), sign);
+    parts.start_following(follower);
+    parts.keep_fresh(credentials.clone(), sign, addresses.node.clone());
     parts.start_node(
         api.client_of_node(&settings.node_name),
         &settings,
-        node_ips,
+        addresses.node,
         credentials,
     );
     parts.start_api(api);

@@ -29,5 +29,6 @@ mod packets;
 mod pods;
 mod proxies;
 mod refusals;
+mod roaming;
 mod takeover;
 mod tunnels;

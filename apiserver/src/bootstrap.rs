@@ -56,6 +56,26 @@ pub(crate) async fn ensure(store: &Store, config: &Config) -> Result<(), CommitE
     store.commit(writes).await.map(drop)
 }
 
+/// Leads `default/kubernetes` to this server at another address.
+pub(crate) async fn readvertise(
+    store: &Store,
+    config: &Config,
+    address: IpAddr,
+) -> Result<(), CommitError> {
+    let objects = [
+        api_endpoints(config, address),
+        api_endpoint_slice(config, address),
+    ];
+    let writes: Vec<Write> = objects
+        .into_iter()
+        .filter_map(|object| write(store, object))
+        .collect();
+    if writes.is_empty() {
+        return Ok(());
+    }
+    store.commit(writes).await.map(drop)
+}
+
 /// What becomes of an object that is already there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keep {
@@ -79,8 +99,9 @@ fn objects(config: &Config) -> Vec<Wanted> {
     objects.push(service_cidr(config));
     objects.push(settings(config));
     objects.extend(api_service(config));
-    objects.push(api_endpoints(config));
-    objects.push(api_endpoint_slice(config));
+    let address = config.advertise_address;
+    objects.push(api_endpoints(config, address));
+    objects.push(api_endpoint_slice(config, address));
     objects.extend(dns_service(config));
     objects
 }
@@ -253,7 +274,7 @@ fn api_addresses(config: &Config) -> Vec<IpAddr> {
     primary.into_iter().filter_map(first).collect()
 }
 
-fn api_endpoints(config: &Config) -> Wanted {
+fn api_endpoints(config: &Config, address: IpAddr) -> Wanted {
     Wanted {
         kind: &ENDPOINTS,
         keep: Keep::Except(&["subsets"]),
@@ -264,14 +285,14 @@ fn api_endpoints(config: &Config) -> Wanted {
                 "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
             },
             "subsets": [{
-                "addresses": [{ "ip": config.advertise_address }],
+                "addresses": [{ "ip": address }],
                 "ports": [{ "name": "https", "port": config.port, "protocol": "TCP" }],
             }],
         }),
     }
 }
 
-fn api_endpoint_slice(config: &Config) -> Wanted {
+fn api_endpoint_slice(config: &Config, address: IpAddr) -> Wanted {
     Wanted {
         kind: &ENDPOINT_SLICE,
         keep: Keep::Except(&["addressType", "endpoints", "ports"]),
@@ -282,9 +303,9 @@ fn api_endpoint_slice(config: &Config) -> Wanted {
                 "generation": 1,
                 "labels": { "kubernetes.io/service-name": "kubernetes" },
             },
-            "addressType": family(&config.advertise_address),
+            "addressType": family(&address),
             "endpoints": [{
-                "addresses": [config.advertise_address],
+                "addresses": [address],
                 "conditions": { "ready": true },
             }],
             "ports": [{ "name": "https", "port": config.port, "protocol": "TCP" }],

@@ -9,12 +9,12 @@ use ipnet::IpNet;
 pub struct Config {
     /// Holds the database, the keys and the kubeconfig.
     pub data_dir: PathBuf,
-    /// Where clients of other machines and the Service `default/kubernetes` find this server.
+    /// Where clients of other machines and the Service `default/kubernetes` find this server, until it moves.
     pub advertise_address: IpAddr,
     /// The address listened on; `None`: every address of the host.
     pub bind: Option<IpAddr>,
     pub port: u16,
-    /// Further names and addresses the serving certificate is good for, such as the node's.
+    /// Further names and addresses the serving certificate is good for, such as the node's, until the server moves.
     pub server_names: Vec<String>,
     /// One range a family, the cluster's first family first.
     pub service_cidrs: Vec<IpNet>,

@@ -34,7 +34,7 @@ mod user;
 mod watch;
 mod write;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{Router, body::Body};
 use http::Request;
@@ -86,6 +86,15 @@ pub enum OpenError {
     Pki(#[from] pki::Error),
     #[error("cannot write the first objects")]
     Bootstrap(#[from] storage::CommitError),
+}
+
+/// Why the server cannot be known by another address.
+#[derive(Debug, thiserror::Error)]
+pub enum MoveError {
+    #[error("its certificate")]
+    Pki(#[from] pki::Error),
+    #[error("its endpoints")]
+    Endpoints(#[from] storage::CommitError),
 }
 
 /// The API server, ready to answer.
@@ -153,6 +162,21 @@ impl Server {
 
     pub fn state(&self) -> &Arc<State> {
         &self.state
+    }
+
+    /// Is found at `address` by other machines and by `default/kubernetes` from here on, and answers to `names`.
+    ///
+    /// # Errors
+    /// When keys or objects cannot be written.
+    pub async fn move_to(&self, address: IpAddr, names: Vec<String>) -> Result<(), MoveError> {
+        let state = self.state.clone();
+        let naming =
+            tokio::task::spawn_blocking(move || state.pki.name_server(&state.config, &names));
+        naming
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        let State { store, config, .. } = &*self.state;
+        Ok(bootstrap::readvertise(store, config, address).await?)
     }
 
     /// Runs the controllers on this server until `shutdown`.

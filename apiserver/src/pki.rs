@@ -62,11 +62,10 @@ pub struct Identity {
 /// Everything of the cluster's keys that this server holds.
 pub struct Pki {
     pub authority: Arc<Authority>,
-    directory: PathBuf,
-    server_role: Role,
     /// Knows the certificates that this authority signed for clients.
     clients: Arc<dyn ClientCertVerifier>,
-    pub server: Identity,
+    /// What this server shows to its clients.
+    server: Arc<Renewing>,
     /// What this server shows to node agents.
     agent_client: Arc<Renewing>,
     /// The administrator's, for the kubeconfig.
@@ -79,7 +78,7 @@ impl Pki {
         let directory = config.data_dir.join("pki");
         files::create_directory(&directory)?;
         let authority = Authority::open(&directory, new)?;
-        let server = Role::Server(server_names(config));
+        let server = Role::Server(server_names(config, &config.server_names));
         let agent_client = Role::Client {
             user: "kube-apiserver-kubelet-client".into(),
             groups: vec!["system:masters".into()],
@@ -93,21 +92,32 @@ impl Pki {
         let shown_to_clients = identity(&directory, "server", &authority, &server, new)?;
         let clients = peers::known(&authority)?;
         let authority = Arc::new(authority);
-        let place = Place {
-            directory: directory.clone(),
-            name: "agent-client",
+        let renewing = |name, role, shown| {
+            let place = Place {
+                directory: directory.clone(),
+                name,
+            };
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            Renewing::new(place, &authority, role, shown, provider).map(Arc::new)
         };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let agent_client = Renewing::new(place, &authority, agent_client, &shown, provider)?;
         Ok(Pki {
-            server: shown_to_clients,
-            agent_client: Arc::new(agent_client),
+            server: renewing("server", server, &shown_to_clients)?,
+            agent_client: renewing("agent-client", agent_client, &shown)?,
             admin,
-            server_role: server,
             clients,
             authority,
-            directory,
         })
+    }
+
+    /// What clients are shown.
+    #[cfg(test)]
+    pub(crate) fn shown(&self) -> Vec<CertificateDer<'static>> {
+        self.server.key_at(0).cert.clone()
+    }
+
+    /// Shows clients a certificate that is good for these names too, from the next connection on.
+    pub(crate) fn name_server(&self, config: &Config, names: &[String]) -> Result<(), Error> {
+        self.server.play(Role::Server(server_names(config, names)))
     }
 }
 
@@ -148,19 +158,17 @@ fn identity(
 }
 
 /// Every name and address under which clients reach this server.
-fn server_names(config: &Config) -> Vec<String> {
+fn server_names(config: &Config, own: &[String]) -> Vec<String> {
     let mut names: Vec<String> = ["localhost", "kubernetes", "kubernetes.default"]
         .map(String::from)
         .into();
     names.push("kubernetes.default.svc".into());
     names.push(format!("kubernetes.default.svc.{}", config.cluster_domain));
     let first_addresses = config.service_cidrs.iter().filter_map(crate::config::first);
-    let addresses = [IpAddr::from([127, 0, 0, 1]), config.advertise_address]
-        .into_iter()
-        .chain(first_addresses);
+    let addresses = std::iter::once(IpAddr::from([127, 0, 0, 1])).chain(first_addresses);
     names.extend(addresses.map(|a| a.to_string()));
     names.push("::1".into());
-    names.extend(config.server_names.iter().cloned());
+    names.extend(own.iter().cloned());
     names.sort();
     names.dedup();
     names
@@ -179,17 +187,10 @@ impl Pki {
     /// TLS as this server speaks it: anybody may connect, with any certificate or none.
     pub fn server_tls(&self) -> Result<rustls::ServerConfig, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let place = Place {
-            directory: self.directory.clone(),
-            name: "server",
-        };
-        let role = self.server_role.clone();
-        let (authority, shown) = (&self.authority, &self.server);
-        let certificate = Renewing::new(place, authority, role, shown, provider.clone())?;
         let mut tls = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(Arc::new(AnyPeer(self.clients.clone())))
-            .with_cert_resolver(Arc::new(certificate));
+            .with_cert_resolver(self.server.clone());
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(tls)
     }

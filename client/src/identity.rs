@@ -1,6 +1,7 @@
 //! Certificates that are replaced while connections use them. Signs nothing and asks nobody for new ones.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
@@ -13,7 +14,7 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Why PEM is no identity.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,7 @@ pub struct Identity {
 #[derive(Debug)]
 struct Current {
     key: Arc<CertifiedKey>,
+    addresses: Vec<IpAddr>,
     due: SystemTime,
 }
 
@@ -66,6 +68,12 @@ impl Identity {
             .due
     }
 
+    /// Whether the certificate is good for a server at each of these addresses.
+    pub fn names_all(&self, addresses: &[IpAddr]) -> bool {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        addresses.iter().all(|ip| current.addresses.contains(ip))
+    }
+
     fn key(&self) -> Arc<CertifiedKey> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.key.clone()
@@ -76,18 +84,37 @@ impl Current {
     fn read(certificate: &str, key: &str) -> Result<Self, Error> {
         let chain = CertificateDer::pem_slice_iter(certificate.as_bytes());
         let chain: Vec<_> = chain.collect::<Result<_, _>>()?;
-        let due = due(chain.first().ok_or(Error::Certificate)?).ok_or(Error::Certificate)?;
+        let first = chain.first().ok_or(Error::Certificate)?;
+        let (_, certificate) = X509Certificate::from_der(first).map_err(|_| Error::Certificate)?;
+        let due = due(&certificate).ok_or(Error::Certificate)?;
+        let addresses = addresses(&certificate);
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
         let key = CertifiedKey::from_der(chain, key, &ring::default_provider())?;
         Ok(Current {
             key: Arc::new(key),
+            addresses,
             due,
         })
     }
 }
 
-fn due(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+fn addresses(certificate: &X509Certificate<'_>) -> Vec<IpAddr> {
+    let Ok(Some(names)) = certificate.subject_alternative_name() else {
+        return Vec::new();
+    };
+    let address = |name: &GeneralName<'_>| match name {
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from))
+                .ok()
+        }
+        _ => None,
+    };
+    let names = names.value.general_names.iter();
+    names.filter_map(address).collect()
+}
+
+fn due(certificate: &X509Certificate<'_>) -> Option<SystemTime> {
     let validity = certificate.validity();
     let (from, to) = (
         validity.not_before.timestamp(),

@@ -1,10 +1,12 @@
 //! Everything that happens to objects of one kind, from now on.
 
+use std::time::Duration;
+
 use futures_util::{Stream, StreamExt, future, stream::BoxStream};
 use kube::{
     Api, Client, Resource,
     core::ApiResource,
-    runtime::{WatchStreamExt, watcher},
+    runtime::{WatchStreamExt, utils::Backoff, watcher},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -64,13 +66,44 @@ fn followed(
         None => Api::all_with(client, resource),
     };
     let heard = watcher(api, config.streaming_lists())
-        .default_backoff()
+        .backoff(Pauses::default())
         .filter_map(move |event| {
             let event = event
                 .inspect_err(|error| tracing::warn!("the watch of {plural} failed: {error:#}"));
             future::ready(event.ok())
         });
     heard.boxed()
+}
+
+/// The pauses between attempts: packets wait for what is heard, so a server that comes back is heard soon.
+#[derive(Debug)]
+struct Pauses {
+    next: Duration,
+}
+
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Pauses { next: PAUSE_FIRST }
+    }
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = self.next;
+        self.next = (pause * 2).min(PAUSE_MAX);
+        Some(pause)
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        *self = Pauses::default();
+    }
 }
 
 /// The event, unless its object is not what the kind's objects are: one such object must not keep the others away.
@@ -90,4 +123,18 @@ fn typed<K: DeserializeOwned>(event: watcher::Event<Document>) -> Option<watcher
         watcher::Event::Apply(document) => watcher::Event::Apply(object(document)?),
         watcher::Event::Delete(document) => watcher::Event::Delete(object(document)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_comes_back_is_heard_soon() {
+        let mut pauses = Pauses::default();
+        let first: Vec<u128> = pauses.by_ref().take(6).map(|one| one.as_millis()).collect();
+        assert_eq!(first, [200, 400, 800, 1600, 2000, 2000]);
+        pauses.reset();
+        assert_eq!(pauses.next(), Some(PAUSE_FIRST));
+    }
 }

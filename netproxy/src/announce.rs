@@ -13,7 +13,10 @@ mod wire;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
@@ -28,9 +31,13 @@ use self::{
     wire::{Announcement, Heard, Mac},
 };
 
-/// Neighbours may miss one frame; Linux' own bonding and VRRP repeat as well.
-const REPEAT_COUNT: usize = 3;
-const REPEAT_INTERVAL: Duration = Duration::from_millis(300);
+/// Neighbours may miss a frame, or heed none within a second of the last that they heeded (Linux' `locktime`): they are
+/// told again after each of these pauses.
+const REPEAT_PAUSES: [Duration; 3] = [
+    Duration::from_millis(300),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
 
 /// What passes between the announcer and whoever judges by whom an IP is to be announced.
 #[derive(Debug, Default)]
@@ -53,16 +60,13 @@ pub async fn run(
     let ears = Ears::open()?;
     let mut links = links::Changes::open().map_err(Error::Netlink)?;
     let mut announced = BTreeSet::new();
-    let mut repeats = 0;
+    let mut pauses = [].iter();
+    let mut announce_at = None;
     loop {
         let wanted = mine.borrow_and_update().clone();
         if wanted != announced {
             ears.listen_for(&wanted, &links.uplinks())?;
             announced = wanted;
-        }
-        if repeats > 0 {
-            tell(&ears, &announced, &links.uplinks(), wire::unsolicited);
-            repeats -= 1;
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -70,17 +74,20 @@ pub async fn run(
                 if changed.is_err() {
                     return Ok(());
                 }
-                repeats = REPEAT_COUNT;
+                (announce_at, pauses) = (Some(Instant::now()), REPEAT_PAUSES.iter());
             }
             () = links.changed() => {
                 // A link that came up has neighbours who know nothing yet.
                 ears.listen_for(&announced, &links.uplinks())?;
-                repeats = REPEAT_COUNT;
+                (announce_at, pauses) = (Some(Instant::now()), REPEAT_PAUSES.iter());
+            }
+            () = reached(announce_at) => {
+                tell(&ears, &announced, &links.uplinks(), wire::unsolicited);
+                announce_at = pauses.next().map(|pause| Instant::now() + *pause);
             }
             () = rivals.wondered.notified() => {
                 tell(&ears, &announced, &links.uplinks(), wire::probe);
             }
-            () = tokio::time::sleep(REPEAT_INTERVAL), if repeats > 0 => {}
             heard = ears.next() => match heard {
                 Some((link, Heard::Asked(question))) => {
                     answer(&ears, &announced, &links, link, &question);
@@ -94,6 +101,14 @@ pub async fn run(
                 Some((_, Heard::Claimed(_))) | None => {}
             },
         }
+    }
+}
+
+/// Returns at that time, or never.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

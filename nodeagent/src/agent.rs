@@ -2,6 +2,8 @@
 
 mod cluster;
 mod forwarding;
+mod nodes;
+mod own_node;
 mod pods;
 mod wires;
 
@@ -36,8 +38,8 @@ use crate::{netns, node};
 #[derive(Debug, Clone)]
 pub struct Config {
     pub node_name: String,
-    /// Addresses others reach this node at; empty on a host without network.
-    pub node_ips: Vec<IpAddr>,
+    /// Addresses others reach this node at, at any time; empty on a host without network.
+    pub node_ips: watch::Receiver<Vec<IpAddr>>,
     /// For what must vanish with the machine.
     pub run_dir: PathBuf,
     /// For logs and empty directories.
@@ -99,23 +101,24 @@ async fn run_parts(client: Client, config: Config) -> Result<(), Error> {
         None => None,
     };
     let port = server.as_ref().map_or(port, Server::port);
-    let mut description = Description {
+    let description = Description {
         name: node_name.clone(),
-        addresses: node_ips,
         port,
         capacity,
     };
     let registered = register(&client, &description).await;
     let pod_cidrs = wait_for_pod_cidrs(&client, &node_name, registered.clone()).await;
-    description.addresses = node::addresses(&description.addresses, &pod_cidrs);
+    let first = node::addresses(&node_ips.borrow(), &pod_cidrs);
+    let (own_ips_sender, own_ips) = watch::channel(first);
     let services = Services::default();
     let (cluster_sender, cluster) = watch::channel(cluster::read(&client).await);
+    let following = own_node::follow_addresses(node_ips, pod_cidrs.clone(), own_ips_sender);
     let (_pod_cidr_sender, pod_cidrs) = watch::channel(pod_cidrs);
     let host = Arc::new(Host {
         events: Recorder::start(client.clone(), node_name.clone()),
         client: client.clone(),
         node_name: node_name.clone(),
-        node_ips: description.addresses.clone(),
+        node_ips: own_ips.clone(),
         paths,
         cgroups,
         capacity,
@@ -134,14 +137,17 @@ async fn run_parts(client: Client, config: Config) -> Result<(), Error> {
     let mut parts = JoinSet::new();
     let node_uid = registered.metadata.uid.unwrap_or_default();
     let (peers_sender, peers) = watch::channel(Vec::new());
-    parts.spawn(report(client.clone(), description));
+    let (said_sender, said) = watch::channel(None);
+    parts.spawn(following);
+    parts.spawn(own_node::keep(client.clone(), description, own_ips, said));
     parts.spawn(node::renew(client.clone(), node_name.clone(), node_uid));
     parts.spawn(follow_services(services, client.clone()));
     parts.spawn(cluster::follow(client.clone(), cluster_sender));
-    parts.spawn(wires::follow_peers(
+    parts.spawn(nodes::follow(
         client.clone(),
         node_name.clone(),
         peers_sender,
+        said_sender,
     ));
     let (networks_sender, networks) = watch::channel(BTreeSet::new());
     parts.spawn(node::tell_networks(client, node_name, networks));
@@ -202,22 +208,13 @@ async fn register(client: &Client, description: &Description) -> Node {
     }
 }
 
-async fn report(client: Client, description: Description) {
-    const RETRY: Duration = Duration::from_secs(1);
-    while let Err(error) = node::report(&client, &description).await {
-        tracing::warn!(%error, "writing the node's status");
-        tokio::time::sleep(RETRY).await;
-    }
-    std::future::pending().await
-}
-
 async fn wait_for_pod_cidrs(client: &Client, name: &str, first: Node) -> Vec<IpNet> {
     const RETRY: Duration = Duration::from_millis(20);
     const RETRY_MAX: Duration = Duration::from_secs(1);
     let api = knarr_client::Api::<Node>::all(client.clone());
     let (mut node, mut pause) = (Some(first), RETRY);
     loop {
-        let cidrs = node.as_ref().map(wires::pod_cidrs).unwrap_or_default();
+        let cidrs = node.as_ref().map(nodes::pod_cidrs).unwrap_or_default();
         if !cidrs.is_empty() {
             return cidrs;
         }

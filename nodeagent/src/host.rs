@@ -30,7 +30,8 @@ pub(crate) struct Cluster {
 pub(crate) struct Host {
     pub(crate) client: Client,
     pub(crate) node_name: String,
-    pub(crate) node_ips: Vec<IpAddr>,
+    /// The addresses others reach the node at.
+    pub(crate) node_ips: watch::Receiver<Vec<IpAddr>>,
     pub(crate) paths: Paths,
     pub(crate) cgroups: Cgroups,
     pub(crate) capacity: Capacity,
@@ -64,7 +65,8 @@ struct Addresses {
 impl Host {
     /// The node's addresses as status and environment show them.
     pub(crate) fn node_ip_texts(&self) -> Vec<String> {
-        self.node_ips.iter().map(ToString::to_string).collect()
+        let node_ips = self.node_ips.borrow();
+        node_ips.iter().map(ToString::to_string).collect()
     }
 
     /// The pod's addresses: those it has, or fresh ones; none if the pod CIDRs are used up.

@@ -26,5 +26,6 @@ mod sysctl;
 mod teardown;
 
 pub use agent::{Config, Error, forward_packets, run};
+pub use netlink::{Error as MonitorError, Monitor};
 pub use server::ServingIdentity;
 pub use teardown::{Error as TeardownError, teardown};

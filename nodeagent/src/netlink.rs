@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 
 /// What can go wrong between a request and its acknowledgement.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     #[error("opening a netlink socket")]
     Open(#[source] nix::Error),
     #[error("sending a netlink request")]
@@ -150,7 +150,7 @@ fn open_socket(extra: SockFlag, groups: u32) -> Result<OwnedFd, Error> {
 }
 
 /// Says when links, addresses or routes of this netns change; carries no content.
-pub(crate) struct Monitor {
+pub struct Monitor {
     fd: AsyncFd<OwnedFd>,
 }
 
@@ -164,7 +164,10 @@ const GROUPS: [i32; 5] = [
 
 impl Monitor {
     /// Subscribes in the calling thread's netns.
-    pub(crate) fn open() -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// When the kernel gives no such socket.
+    pub fn open() -> Result<Self, Error> {
         let groups = GROUPS.iter().fold(0, |mask, group| mask | 1 << (group - 1));
         let fd = open_socket(SockFlag::SOCK_NONBLOCK, groups)?;
         // A burst that overflows the queue reads as ENOBUFS, which says "look again" just as well.
@@ -175,7 +178,10 @@ impl Monitor {
     }
 
     /// Waits for at least one change and swallows all that are queued.
-    pub(crate) async fn changed(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the socket is of no use any longer.
+    pub async fn changed(&self) -> io::Result<()> {
         let mut guard = self.fd.readable().await?;
         let mut buffer = [0; 8192];
         loop {

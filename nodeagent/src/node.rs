@@ -20,6 +20,7 @@ use crate::pod::env::Capacity;
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 const LEASE_SECONDS: i32 = 40;
 const RENEW_EVERY: Duration = Duration::from_secs(10);
+const RENEW_RETRY: Duration = Duration::from_secs(2);
 /// One /24 less the reserved addresses, rounded.
 const PODS_MAX: u32 = 250;
 /// The Kubernetes release whose kubelet this agent stands in for.
@@ -29,7 +30,6 @@ const KUBELET_VERSION: &str = concat!("v1.37.0+knarr-", env!("CARGO_PKG_VERSION"
 #[derive(Debug, Clone)]
 pub(crate) struct Description {
     pub(crate) name: String,
-    pub(crate) addresses: Vec<IpAddr>,
     pub(crate) port: u16,
     pub(crate) capacity: Capacity,
 }
@@ -67,12 +67,42 @@ pub(crate) async fn register(client: &Client, node: &Description) -> Result<Node
 }
 
 /// Writes the node's whole status.
-pub(crate) async fn report(client: &Client, node: &Description) -> Result<(), kube::Error> {
+pub(crate) async fn report(
+    client: &Client,
+    node: &Description,
+    addresses: &[IpAddr],
+) -> Result<(), kube::Error> {
+    write_status(client, &node.name, status(node, addresses)).await
+}
+
+/// Writes the node's addresses and nothing else: times of conditions stay.
+pub(crate) async fn report_addresses(
+    client: &Client,
+    name: &str,
+    addresses: &[IpAddr],
+) -> Result<(), kube::Error> {
+    let status = json!({ "addresses": address_list(name, addresses) });
+    write_status(client, name, status).await
+}
+
+async fn write_status(client: &Client, name: &str, status: Value) -> Result<(), kube::Error> {
     let api = Api::<Node>::all(client.clone());
-    let patch = Patch::Strategic(json!({ "status": status(node) }));
-    api.patch_status(&node.name, &PatchParams::default(), &patch)
+    let patch = Patch::Strategic(json!({ "status": status }));
+    api.patch_status(name, &PatchParams::default(), &patch)
         .await
         .map(drop)
+}
+
+/// The list merges by type, which two addresses of one type share: only replacing it whole is right.
+fn address_list(name: &str, addresses: &[IpAddr]) -> Value {
+    let internal = addresses
+        .iter()
+        .map(|address| json!({ "type": "InternalIP", "address": address.to_string() }));
+    let hostname = json!({ "type": "Hostname", "address": name });
+    std::iter::once(json!({ "$patch": "replace" }))
+        .chain(internal)
+        .chain([hostname])
+        .collect()
 }
 
 /// Tells which networks the node's links are on, whenever they are others, until dropped.
@@ -104,10 +134,14 @@ pub(crate) async fn tell_networks(
 pub(crate) async fn renew(client: Client, node_name: String, node_uid: String) {
     let api = Api::<Lease>::namespaced(client, LEASE_NAMESPACE);
     loop {
-        if let Err(error) = renew_once(&api, &node_name, &node_uid).await {
-            tracing::warn!(%error, "renewing the node's lease");
-        }
-        tokio::time::sleep(RENEW_EVERY).await;
+        let pause = match renew_once(&api, &node_name, &node_uid).await {
+            Ok(()) => RENEW_EVERY,
+            Err(error) => {
+                tracing::warn!(%error, "renewing the node's lease");
+                RENEW_RETRY
+            }
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -168,7 +202,7 @@ fn architecture() -> &'static str {
     }
 }
 
-fn status(node: &Description) -> Value {
+fn status(node: &Description, addresses: &[IpAddr]) -> Value {
     let now = jiff::Timestamp::now()
         .strftime("%Y-%m-%dT%H:%M:%SZ")
         .to_string();
@@ -178,14 +212,6 @@ fn status(node: &Description) -> Value {
             "lastHeartbeatTime": now, "lastTransitionTime": now,
         })
     };
-    // The list merges by type, which two addresses of one type share: only replacing it whole is right.
-    let mut addresses = vec![json!({ "$patch": "replace" })];
-    addresses.extend(
-        node.addresses
-            .iter()
-            .map(|address| json!({ "type": "InternalIP", "address": address.to_string() })),
-    );
-    addresses.push(json!({ "type": "Hostname", "address": node.name }));
     let resources = json!({
         "cpu": (node.capacity.cpu_millis / 1000).to_string(),
         "memory": format!("{}Ki", node.capacity.memory_bytes / 1024),
@@ -194,7 +220,7 @@ fn status(node: &Description) -> Value {
     json!({
         "capacity": resources,
         "allocatable": resources,
-        "addresses": addresses,
+        "addresses": address_list(&node.name, addresses),
         "daemonEndpoints": { "kubeletEndpoint": { "Port": node.port } },
         "nodeInfo": node_info(),
         "conditions": [

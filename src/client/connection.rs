@@ -1,7 +1,9 @@
 //! Connections to an API server: whom to trust, and who one is shown to be.
 
 use std::{
-    io,
+    collections::BTreeSet,
+    future, io,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -9,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderValue, Request, Uri, header, uri::Scheme};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::{
@@ -17,15 +20,21 @@ use hyper_util::{
 };
 use knarr_client::{AnyCertificate, Identity};
 use kube::{Client, client::Body};
+use nix::sys::socket::{setsockopt, sockopt};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::TlsConnector;
 use tokio_util::either::Either;
 
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(30);
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// A connection that is quiet for so long is asked whether its other end still answers, and again after the interval.
+const QUIET_TIME_MAX: Duration = Duration::from_secs(10);
+const ASK_INTERVAL: Duration = Duration::from_secs(3);
+/// Without any answer for so long, a connection is given up.
+const SILENCE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A server as a client sees it.
 pub(crate) struct Server {
@@ -33,7 +42,12 @@ pub(crate) struct Server {
     pub(crate) trust: Trust,
     pub(crate) identity: Option<Proof>,
     pub(crate) token: Option<String>,
+    /// The addresses of this machine, where somebody follows them: a connection from one that is gone is dead.
+    pub(crate) local: Option<Local>,
 }
+
+/// Every address that answers on this machine, at any time.
+type Local = watch::Receiver<BTreeSet<IpAddr>>;
 
 /// The certificate that says who a client is.
 pub(crate) enum Proof {
@@ -58,14 +72,17 @@ pub(crate) fn client(server: Server) -> Result<Client> {
         trust,
         identity,
         token,
+        local,
     } = server;
     let tls = TlsConnector::from(Arc::new(tls(trust, identity)?));
     let connector = tower::service_fn(move |to: Uri| {
-        let tls = tls.clone();
+        let (tls, local) = (tls.clone(), local.clone());
         Box::pin(async move {
-            match tokio::time::timeout(CONNECT_TIME_MAX, connect(tls, to)).await {
-                Ok(stream) => stream,
-                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            let connecting = tokio::time::timeout(CONNECT_TIME_MAX, connect(tls, to, &local));
+            tokio::select! {
+                connected = connecting => connected.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
+                // What was sent from elsewhere is answered there.
+                () = changed(local.clone()) => Err(io::ErrorKind::NetworkDown.into()),
             }
         })
     });
@@ -104,20 +121,57 @@ fn address(server: &Uri, wanted: &Uri) -> Result<Uri, http::Error> {
     Ok(Uri::from_parts(parts)?)
 }
 
-async fn connect(tls: TlsConnector, to: Uri) -> io::Result<Stream> {
+async fn connect(tls: TlsConnector, to: Uri, local: &Option<Local>) -> io::Result<Stream> {
     let host = to.host().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let is_tls = to.scheme() != Some(&Scheme::HTTP);
     let port = to.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
     let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;
+    notice_silence(&stream)?;
+    let own = stream.local_addr()?.ip();
     let stream = if is_tls {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         Either::Left(tls.connect(name, stream).await?)
     } else {
         Either::Right(stream)
     };
-    Ok(Stream(TokioIo::new(stream)))
+    Ok(Stream {
+        inner: TokioIo::new(stream),
+        gone: local.clone().map(|local| gone(local, own).boxed()),
+        is_cut: false,
+    })
+}
+
+/// A server that answers nothing any more is given up, whether it is spoken to or only listened to.
+fn notice_silence(stream: &TcpStream) -> io::Result<()> {
+    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &seconds(QUIET_TIME_MAX))?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &seconds(ASK_INTERVAL))?;
+    let patience_ms = u32::try_from(SILENCE_TIME_MAX.as_millis()).unwrap_or(u32::MAX);
+    Ok(setsockopt(stream, sockopt::TcpUserTimeout, &patience_ms)?)
+}
+
+/// Returns when this machine has other addresses.
+async fn changed(local: Option<Local>) {
+    match local {
+        Some(mut local) => {
+            local.mark_unchanged();
+            if local.changed().await.is_ok() {
+                return;
+            }
+            future::pending().await
+        }
+        None => future::pending().await,
+    }
+}
+
+/// Returns when this machine has that address no longer.
+async fn gone(mut local: Local, own: IpAddr) {
+    if local.wait_for(|local| !local.contains(&own)).await.is_err() {
+        future::pending().await
+    }
 }
 
 fn tls(trust: Trust, identity: Option<Proof>) -> Result<ClientConfig> {
@@ -150,7 +204,12 @@ fn roots(pem: &str) -> Result<RootCertStore> {
 }
 
 /// What hyper sends requests over.
-struct Stream(TokioIo<Either<tokio_rustls::client::TlsStream<TcpStream>, TcpStream>>);
+struct Stream {
+    inner: TokioIo<Either<tokio_rustls::client::TlsStream<TcpStream>, TcpStream>>,
+    /// Ready once nothing can arrive any more.
+    gone: Option<BoxFuture<'static, ()>>,
+    is_cut: bool,
+}
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
@@ -164,7 +223,15 @@ impl Read for Stream {
         context: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        let gone = self.gone.as_mut();
+        if gone.is_some_and(|gone| gone.poll_unpin(context).is_ready()) {
+            self.gone = None;
+            self.is_cut = true;
+        }
+        if self.is_cut {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Pin::new(&mut self.inner).poll_read(context, buffer)
     }
 }
 
@@ -174,15 +241,15 @@ impl Write for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        Pin::new(&mut self.inner).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.inner).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.inner).poll_shutdown(context)
     }
 }
 

@@ -42,6 +42,7 @@ pub(crate) fn server(text: &str, path: &Path) -> Result<Server> {
             .zip(key)
             .map(|(certificate, key)| Proof::Pem(certificate, key)),
         token: token(user, base)?,
+        local: None,
     })
 }
 
@@ -127,6 +128,7 @@ contexts:
             trust,
             identity,
             token,
+            local: _,
         } = server(&text, Path::new("kubeconfig.yaml"))?;
         let authorities = match trust {
             Trust::Authorities(pem) => Some(pem),

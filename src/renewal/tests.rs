@@ -13,8 +13,12 @@ use crate::join::Serving;
 
 /// Of a certificate that began so long ago and ends then.
 fn issued(age: Duration, left: Duration) -> Issued {
+    issued_to(vec!["node-1".to_owned()], age, left)
+}
+
+fn issued_to(names: Vec<String>, age: Duration, left: Duration) -> Issued {
     let key = KeyPair::generate().expect("a key");
-    let mut params = CertificateParams::new(["node-1".to_owned()]).expect("a name");
+    let mut params = CertificateParams::new(names).expect("names");
     let now = SystemTime::now();
     (params.not_before, params.not_after) = ((now - age).into(), (now + left).into());
     let certificate = params.self_signed(&key).expect("a certificate").pem();
@@ -25,6 +29,11 @@ fn issued(age: Duration, left: Duration) -> Issued {
         client_key: key.clone(),
         serving: Some(Serving { certificate, key }),
     }
+}
+
+/// A machine without addresses.
+fn nowhere() -> watch::Receiver<Vec<IpAddr>> {
+    watch::channel(Vec::new()).1
 }
 
 type Ends = (
@@ -69,11 +78,11 @@ async fn new_certificates_are_shown_and_open_connections_stay() {
     let mut open = connect(&credentials).await;
     let fresh = Arc::new(tokio::sync::Notify::new());
     let signed = fresh.clone();
-    let sign: Sign = Box::new(move || {
+    let sign: Sign = Box::new(move |_| {
         signed.notify_one();
         Box::pin(std::future::ready(Ok(issued(hour, hour * 9))))
     });
-    let keeping = tokio::spawn(keep_fresh(credentials.clone(), sign));
+    let keeping = tokio::spawn(keep_fresh(credentials.clone(), sign, nowhere()));
     fresh.notified().await;
     while credentials.due() < SystemTime::now() {
         tokio::task::yield_now().await;
@@ -108,4 +117,27 @@ fn what_is_no_certificate_replaces_none() {
     broken.client_key = issued(hour, hour).client_key;
     assert!(credentials.replace(&broken).is_err());
     assert_eq!(credentials.due(), due);
+}
+
+#[tokio::test]
+async fn a_machine_that_moves_has_certificates_for_where_it_is() {
+    const DEADLINE: Duration = Duration::from_secs(60);
+    let hour = Duration::from_secs(3600);
+    let credentials = Credentials::new(&issued(hour, hour * 9)).expect("credentials");
+    let there: IpAddr = [192, 0, 2, 7].into();
+    assert!(credentials.are_good_for(&[]) && !credentials.are_good_for(&[there]));
+    let sign: Sign = Box::new(move |ips| {
+        let names = ips.iter().map(IpAddr::to_string).collect();
+        Box::pin(std::future::ready(Ok(issued_to(names, hour, hour * 9))))
+    });
+    let (moves, node_ips) = watch::channel(Vec::new());
+    let keeping = tokio::spawn(keep_fresh(credentials.clone(), sign, node_ips));
+    moves.send_replace(vec![there]);
+    let replaced = async {
+        while !credentials.are_good_for(&[there]) {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, replaced).await.is_ok());
+    keeping.abort();
 }

@@ -1,9 +1,9 @@
-//! Certificates that are issued anew before they end, by the first connection that finds one old. Needs no timer.
+//! Certificates that are issued anew: before they end, by the first connection that finds one old, and for other names. Needs no timer.
 
 use std::{
     ops::Range,
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use rustls::{
@@ -30,12 +30,12 @@ pub(super) struct Place {
 pub(super) struct Renewing {
     place: Place,
     authority: Arc<Authority>,
-    role: Role,
     provider: Arc<CryptoProvider>,
     current: RwLock<Current>,
 }
 
 struct Current {
+    role: Role,
     key: Arc<CertifiedKey>,
     /// Unix time at which no other one is due; a clock that was set back finds one that begins later.
     fresh_seconds: Range<i64>,
@@ -52,23 +52,22 @@ impl Renewing {
         Ok(Renewing {
             place,
             authority: authority.clone(),
-            role,
-            current: RwLock::new(Current::new(shown, &provider)?),
+            current: RwLock::new(Current::new(role, shown, &provider)?),
             provider,
         })
     }
 
     /// The key to show at `now_seconds`; an old one is better than none.
-    fn key_at(&self, now_seconds: i64) -> Arc<CertifiedKey> {
+    pub(super) fn key_at(&self, now_seconds: i64) -> Arc<CertifiedKey> {
         {
-            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            let current = self.read();
             if current.fresh_seconds.contains(&now_seconds) {
                 return current.key.clone();
             }
         }
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if !current.fresh_seconds.contains(&now_seconds) {
-            match self.renewed() {
+            match self.issued(current.role.clone()) {
                 Ok(renewed) => *current = renewed,
                 Err(error) => tracing::warn!(%error, "renewing a certificate"),
             }
@@ -76,24 +75,39 @@ impl Renewing {
         current.key.clone()
     }
 
-    fn renewed(&self) -> Result<Current, Error> {
+    /// Shows a certificate for another role from here on; the old one after a failure.
+    pub(super) fn play(&self, role: Role) -> Result<(), Error> {
+        if self.read().role == role {
+            return Ok(());
+        }
+        let issued = self.issued(role)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = issued;
+        Ok(())
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Current> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn issued(&self, role: Role) -> Result<Current, Error> {
         let mut new = NewFiles::default();
         let identity = identity(
             &self.place.directory,
             self.place.name,
             &self.authority,
-            &self.role,
+            &role,
             &mut new,
         )?;
         new.place()?;
-        Current::new(&identity, &self.provider)
+        Current::new(role, &identity, &self.provider)
     }
 }
 
 impl Current {
-    fn new(identity: &Identity, provider: &CryptoProvider) -> Result<Current, Error> {
+    fn new(role: Role, identity: &Identity, provider: &CryptoProvider) -> Result<Current, Error> {
         let (chain, key) = identity.chain()?;
         Ok(Current {
+            role,
             key: Arc::new(CertifiedKey::from_der(chain, key, provider)?),
             fresh_seconds: fresh_seconds(&identity.certificate).unwrap_or(0..i64::MAX),
         })
@@ -123,36 +137,57 @@ impl ResolvesClientCert for Renewing {
 impl std::fmt::Debug for Renewing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Renewing")
-            .field("role", &self.role)
+            .field("role", &self.read().role)
             .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::{Config, pki::Pki};
+
+    fn opened(directory: &Path) -> Pki {
+        let mut new = NewFiles::default();
+        let pki = Pki::open(&Config::for_tests(directory.to_owned()), &mut new).unwrap();
+        new.place().unwrap();
+        pki
+    }
 
     #[test]
     fn an_old_certificate_is_replaced_and_a_fresh_one_kept() {
         let directory = std::env::temp_dir().join(format!("knarr-renew-{}", uuid::Uuid::new_v4()));
-        let mut new = NewFiles::default();
-        let pki = Pki::open(&Config::for_tests(directory.clone()), &mut new).unwrap();
-        new.place().unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let place = Place {
-            directory: pki.directory.clone(),
-            name: "server",
-        };
-        let role = pki.server_role.clone();
-        let renewing = Renewing::new(place, &pki.authority, role, &pki.server, provider).unwrap();
-        let due = fresh_seconds(&pki.server.certificate).unwrap().end;
-        let shown = renewing.key_at(due - 1);
-        assert!(Arc::ptr_eq(&shown, &renewing.key_at(due - 1)));
+        let pki = opened(&directory);
+        let due = pki.server.read().fresh_seconds.end;
+        let shown = pki.server.key_at(due - 1);
+        assert!(Arc::ptr_eq(&shown, &pki.server.key_at(due - 1)));
         std::fs::remove_file(directory.join("pki").join("server.crt")).unwrap();
-        let renewed = renewing.key_at(due);
+        let renewed = pki.server.key_at(due);
         assert_ne!(shown.cert, renewed.cert);
-        assert!(Arc::ptr_eq(&renewed, &renewing.key_at(due - 1)));
+        assert!(Arc::ptr_eq(&renewed, &pki.server.key_at(due - 1)));
+        let _gone = std::fs::remove_dir_all(&directory);
+    }
+
+    #[test]
+    fn a_server_that_moves_shows_its_new_names_and_keeps_them() {
+        let directory = std::env::temp_dir().join(format!("knarr-moves-{}", uuid::Uuid::new_v4()));
+        let pki = opened(&directory);
+        let config = Config::for_tests(directory.clone());
+        let shown = pki.server.key_at(0);
+        let there = [config.advertise_address, [198, 51, 100, 7].into()];
+        let names = there.map(|address| address.to_string());
+        pki.name_server(&config, &names).unwrap();
+        let moved = pki.server.key_at(0);
+        assert_ne!(shown.cert, moved.cert);
+        pki.name_server(&config, &names).unwrap();
+        assert!(Arc::ptr_eq(&moved, &pki.server.key_at(0)));
+        let mut config = config;
+        config.server_names = names.into();
+        let mut new = NewFiles::default();
+        let again = Pki::open(&config, &mut new).unwrap();
+        assert_eq!(again.server.key_at(0).cert, moved.cert);
         let _gone = std::fs::remove_dir_all(&directory);
     }
 }

@@ -113,8 +113,9 @@ fn may_concern_uplinks(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
 
 fn uplink_of(message: &LinkMessage) -> Option<Link> {
     let header = &message.header;
-    let ethernet =
-        header.link_layer_type == LinkLayerType::Ether && header.flags.contains(LinkFlags::Up);
+    // Without a carrier nobody hears, and who comes with it must be told then.
+    let is_heard = header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+    let ethernet = header.link_layer_type == LinkLayerType::Ether && is_heard;
     let (mut mac, mut own, mut bridge_port) = (None, false, false);
     for attribute in &message.attributes {
         match attribute {

@@ -66,8 +66,17 @@ pub(super) async fn follow(host: Arc<Host>) {
         host,
         mailboxes: BTreeMap::new(),
     };
+    let mut node_ips = workers.host.node_ips.clone();
     let mut listed = BTreeSet::new();
-    while let Some(event) = events.next().await {
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            Ok(()) = node_ips.changed() => {
+                workers.moved();
+                continue;
+            }
+        };
+        let Some(event) = event else { return };
         match event {
             watcher::Event::Init => listed.clear(),
             watcher::Event::InitApply(pod) => {
@@ -104,6 +113,12 @@ impl Workers {
         }
         if let Some((mailbox, _)) = worker::start(self.host.clone(), pod) {
             self.mailboxes.insert(uid, mailbox);
+        }
+    }
+
+    fn moved(&self) {
+        for mailbox in self.mailboxes.values() {
+            let _ = mailbox.send(Message::Moved);
         }
     }
 

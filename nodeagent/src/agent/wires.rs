@@ -5,11 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Node;
-use kube::Client;
-use kube::runtime::watcher;
 use tokio::sync::watch;
 
 use crate::host::Host;
@@ -30,7 +26,7 @@ pub(super) async fn keep(
     const SETTLE: Duration = Duration::from_millis(50);
     const RETRY: Duration = Duration::from_secs(1);
     super::forwarding::enable(&host);
-    let mut cluster = host.cluster.clone();
+    let (mut cluster, mut node_ips) = (host.cluster.clone(), host.node_ips.clone());
     let teller = Arc::new(Mutex::new(Teller::default()));
     let mut resolved = Watch::default();
     loop {
@@ -68,6 +64,7 @@ pub(super) async fn keep(
             () = resolved.returned() => teller.lock().unwrap_or_else(PoisonError::into_inner).forget(),
             changed = peers.changed() => if changed.is_err() { return },
             changed = cluster.changed() => if changed.is_err() { return },
+            changed = node_ips.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(retry) => {}
         }
         tokio::time::sleep(SETTLE).await;
@@ -131,9 +128,10 @@ fn desired(host: &Host, peers: &[Peer], observed: &Observed) -> Desired {
         })
         .map(to_anchor)
         .collect();
+    let node_ips = host.node_ips.borrow().clone();
     let me = Own {
         name: &host.node_name,
-        addresses: &host.node_ips,
+        addresses: &node_ips,
         among_pods: &own,
     };
     let ways = peers::ways(peers, me, observed);
@@ -156,76 +154,7 @@ fn source(host: &Host, own: &[IpAddr], observed: &Observed, to: IpNet) -> Option
             .iter()
             .any(|found| found.net.addr() == **address)
     };
-    let node_ip = host.node_ips.iter().filter(same_family).find(is_here);
+    let node_ips = host.node_ips.borrow();
+    let node_ip = node_ips.iter().filter(same_family).find(is_here);
     node_ip.or_else(|| own.iter().find(same_family)).copied()
-}
-
-/// Follows the other nodes until dropped.
-pub(super) async fn follow_peers(
-    client: Client,
-    own_name: String,
-    sender: watch::Sender<Vec<Peer>>,
-) {
-    let mut events = knarr_client::watch::<Node>(client, None, watcher::Config::default());
-    let mut listed = Vec::new();
-    while let Some(event) = events.next().await {
-        match event {
-            watcher::Event::Init => listed = Vec::new(),
-            watcher::Event::InitApply(node) => listed.extend(peer(&node, &own_name)),
-            watcher::Event::InitDone => replace(&sender, std::mem::take(&mut listed)),
-            watcher::Event::Apply(node) => {
-                let mut peers = sender.borrow().clone();
-                peers.retain(|peer| Some(&peer.name) != node.metadata.name.as_ref());
-                peers.extend(peer(&node, &own_name));
-                replace(&sender, peers);
-            }
-            watcher::Event::Delete(node) => {
-                let mut peers = sender.borrow().clone();
-                peers.retain(|peer| Some(&peer.name) != node.metadata.name.as_ref());
-                replace(&sender, peers);
-            }
-        }
-    }
-}
-
-fn replace(sender: &watch::Sender<Vec<Peer>>, mut peers: Vec<Peer>) {
-    peers.sort_by(|one, other| one.name.cmp(&other.name));
-    sender.send_if_modified(|known| {
-        let changed = *known != peers;
-        *known = peers;
-        changed
-    });
-}
-
-fn peer(node: &Node, own_name: &str) -> Option<Peer> {
-    let name = node.metadata.name.clone().filter(|name| name != own_name)?;
-    let addresses = node
-        .status
-        .iter()
-        .flat_map(|status| status.addresses.iter().flatten());
-    let addresses = addresses
-        .filter(|address| address.type_ == "InternalIP")
-        .filter_map(|address| address.address.parse().ok())
-        .collect();
-    Some(Peer {
-        name,
-        pod_cidrs: pod_cidrs(node),
-        addresses,
-    })
-}
-
-/// The pod CIDRs of a node.
-pub(super) fn pod_cidrs(node: &Node) -> Vec<IpNet> {
-    let Some(spec) = &node.spec else {
-        return Vec::new();
-    };
-    let several = spec.pod_cidrs.iter().flatten();
-    let texts: Vec<&String> = match several.clone().next() {
-        Some(_) => several.collect(),
-        None => spec.pod_cidr.iter().collect(),
-    };
-    texts
-        .into_iter()
-        .filter_map(|text| text.parse().ok())
-        .collect()
 }

@@ -30,6 +30,8 @@ pub(crate) enum Message {
     Pod(Arc<Pod>),
     /// The API has the pod no longer.
     Gone,
+    /// The node has other addresses.
+    Moved,
     SandboxMade(Result<(), String>),
     SandboxEnded(Vec<String>),
     /// The init's connection, ready to command.

@@ -1,6 +1,6 @@
 //! One check of a probe or one run of a hook: exec, HTTP, TCP, gRPC health, sleep. Counts nothing.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,19 +14,40 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::pod::link;
 use crate::protocol::{Exec, Process};
+
+/// Where a container is looked for that has no address.
+pub(crate) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Where a check goes.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     /// The pod's directory, where its init listens.
     pub(crate) directory: PathBuf,
-    pub(crate) address: IpAddr,
+    pub(crate) place: Place,
     pub(crate) container: Container,
     /// The rights and environment of the container's process.
     pub(crate) process: Process,
+}
+
+/// Where a container listens.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    Pod(IpAddr),
+    /// In the host's network, whose address may be another one at the next check.
+    Node(watch::Receiver<Vec<IpAddr>>),
+}
+
+impl Place {
+    fn ip(&self) -> IpAddr {
+        match self {
+            Place::Pod(ip) => *ip,
+            Place::Node(ips) => ips.borrow().first().copied().unwrap_or(LOOPBACK),
+        }
+    }
 }
 
 /// Why a check failed, in the words of an event.
@@ -92,7 +113,7 @@ async fn exec(target: &Target, command: Vec<String>) -> Result<(), Complaint> {
 async fn http_get(target: &Target, action: &HTTPGetAction) -> Result<(), Complaint> {
     let port = port(&action.port, &target.container)?;
     let host = action.host.clone().filter(|host| !host.is_empty());
-    let host = host.unwrap_or_else(|| target.address.to_string());
+    let host = host.unwrap_or_else(|| target.place.ip().to_string());
     let authority = if host.contains(':') {
         format!("[{host}]:{port}")
     } else {
@@ -168,7 +189,7 @@ async fn send(
 async fn tcp(target: &Target, action: &TCPSocketAction) -> Result<(), Complaint> {
     let port = port(&action.port, &target.container)?;
     let host = action.host.clone().filter(|host| !host.is_empty());
-    let host = host.unwrap_or_else(|| target.address.to_string());
+    let host = host.unwrap_or_else(|| target.place.ip().to_string());
     match TcpStream::connect((host.as_str(), port)).await {
         Ok(_) => Ok(()),
         Err(error) => Err(format!(
@@ -182,7 +203,7 @@ async fn tcp(target: &Target, action: &TCPSocketAction) -> Result<(), Complaint>
 async fn grpc(target: &Target, action: &GRPCAction) -> Result<(), Complaint> {
     let port = u16::try_from(action.port).map_err(|error| error.to_string())?;
     let failed = |error: &dyn std::fmt::Display| format!("service unhealthy: {error}");
-    let stream = TcpStream::connect((target.address, port))
+    let stream = TcpStream::connect((target.place.ip(), port))
         .await
         .map_err(|error| failed(&error))?;
     let (mut sender, connection) =
@@ -205,7 +226,7 @@ async fn grpc(target: &Target, action: &GRPCAction) -> Result<(), Complaint> {
     body.extend(message);
     let request = http::Request::post(format!(
         "http://{}/grpc.health.v1.Health/Check",
-        target.address
+        target.place.ip()
     ))
     .header("content-type", "application/grpc")
     .header("te", "trailers")

@@ -6,7 +6,7 @@ use knarr_clock::{Now, steady_ns};
 use super::{Message, Probed, Worker, pause_until};
 use crate::events::Severity;
 use crate::pod::plan::{Failure, Health};
-use crate::pod::probe::check::{self, Target};
+use crate::pod::probe::check::{self, Place, Target};
 use crate::pod::probe::{Kind, Schedule, Verdict};
 use crate::pod::{self, security};
 use crate::protocol::{Process, Run};
@@ -200,14 +200,14 @@ impl Worker {
     pub(super) fn target(&self, container: &Container) -> Option<Target> {
         let passwd = security::read_passwd();
         let rights = security::rights(&self.identity, &self.spec, container, &passwd).ok()?;
-        let loopback = std::net::Ipv4Addr::LOCALHOST.into();
-        let address = match self.spec.host_network {
-            Some(true) => self.host.node_ips.first().copied().unwrap_or(loopback),
-            _ => self.record.addresses.first().copied().unwrap_or(loopback),
+        let own = self.record.addresses.first().copied();
+        let place = match self.spec.host_network {
+            Some(true) => Place::Node(self.host.node_ips.clone()),
+            _ => Place::Pod(own.unwrap_or(check::LOOPBACK)),
         };
         Some(Target {
             directory: self.host.paths.pod(&self.identity.uid),
-            address,
+            place,
             container: container.clone(),
             process: Process {
                 argv: Vec::new(),

@@ -53,6 +53,8 @@ impl Worker {
                     let _ = self.mailbox.send(Message::Forgotten);
                 }
             }
+            // The next report says where the node is.
+            Message::Moved => {}
             Message::SandboxMade(Ok(())) => self.connect(),
             Message::SandboxMade(Err(error)) => {
                 tracing::warn!(pod = self.identity.name, error, "making a pod's sandbox");
