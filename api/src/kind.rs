@@ -34,6 +34,8 @@ pub struct Kind {
     pub unknown_field: Option<fn(&str) -> String>,
     /// Set where objects are kept under another row and only shown through this one.
     pub view: Option<View>,
+    /// What the store keeps of an object and no answer shows.
+    pub hidden: Option<Hidden>,
     /// A text for a `Warning: 299` header of every answer about this kind, whatever was asked.
     pub deprecation: Option<&'static str>,
 }
@@ -48,6 +50,14 @@ pub struct View {
     pub of: &'static Kind,
     pub to_stored: fn(&mut Value),
     pub from_stored: fn(&mut Value),
+}
+
+/// A field that some objects have and none shows; patches still start from it.
+#[derive(Clone, Copy)]
+pub struct Hidden {
+    /// In the compact JSON of every object that has something to hide.
+    pub marker: &'static str,
+    pub hide: fn(&mut Value),
 }
 
 /// Where objects of a kind are kept.

@@ -20,5 +20,6 @@ pub mod selector;
 pub mod status;
 pub mod table;
 pub mod value;
+pub mod version;
 pub mod walk;
 pub mod yaml;

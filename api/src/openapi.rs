@@ -131,7 +131,7 @@ pub fn v2_protobuf() -> Vec<u8> {
 }
 
 fn info() -> Value {
-    json!({"title": "Kubernetes", "version": "v1.37.0"})
+    json!({"title": "Kubernetes", "version": crate::version::RELEASE})
 }
 
 fn bearer() -> Value {

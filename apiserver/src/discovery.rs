@@ -45,11 +45,7 @@ impl Fixed {
 
     /// 304 if the client holds these bytes, else the bytes.
     pub(crate) fn respond(&self, headers: &HeaderMap, content_type: &'static str) -> Response {
-        let known = headers
-            .get_all(header::IF_NONE_MATCH)
-            .iter()
-            .any(|held| held.as_bytes() == self.etag.as_bytes());
-        let (code, body) = if known {
+        let (code, body) = if self.is_known(headers) {
             (StatusCode::NOT_MODIFIED, Body::empty())
         } else {
             (StatusCode::OK, Body::from(self.bytes.clone()))
@@ -64,6 +60,14 @@ impl Fixed {
             answer.insert(header::ETAG, etag);
         }
         response
+    }
+
+    /// Whether the client holds these bytes; it may name many documents, and any with an asterisk.
+    fn is_known(&self, headers: &HeaderMap) -> bool {
+        let held = headers.get_all(header::IF_NONE_MATCH).iter();
+        let held = held.filter_map(|value| value.to_str().ok());
+        let mut tags = held.flat_map(|value| value.split(',')).map(str::trim);
+        tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.etag)
     }
 }
 
@@ -97,7 +101,7 @@ pub(crate) fn serve(
         Route::Groups => Some(legacy::group_list()),
         Route::Group(group) => legacy::group(group),
         Route::Version { group, version } => legacy::resources(group, version),
-        Route::Root | Route::Resource(_) | Route::Plain(_) => return None,
+        Route::Root | Route::Resource(_) | Route::VerbAlone | Route::Plain(_) => return None,
     };
     let Some(document) = document else {
         return Some(not_found(route));
@@ -168,7 +172,7 @@ pub(crate) fn version() -> Value {
         "emulationMinor": "37",
         "minCompatibilityMajor": "1",
         "minCompatibilityMinor": "36",
-        "gitVersion": concat!("v1.37.1+knarr", env!("CARGO_PKG_VERSION")),
+        "gitVersion": knarr_api::version::VERSION,
         "gitCommit": "",
         "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z",
@@ -189,9 +193,17 @@ mod tests {
         let first = fixed.respond(&headers, "application/json");
         assert_eq!(first.status(), StatusCode::OK);
         let etag = first.headers()[header::ETAG].clone();
-        headers.insert(header::IF_NONE_MATCH, etag);
-        let second = fixed.respond(&headers, "application/json");
-        assert_eq!(second.status(), StatusCode::NOT_MODIFIED);
+        let etag = etag.to_str().unwrap();
+        let mut check = |held: &str, expected: StatusCode| {
+            headers.insert(header::IF_NONE_MATCH, held.parse().unwrap());
+            let answer = fixed.respond(&headers, "application/json");
+            assert_eq!(answer.status(), expected, "{held}");
+        };
+        check(etag, StatusCode::NOT_MODIFIED);
+        check(&format!("\"other\" ,W/{etag}"), StatusCode::NOT_MODIFIED);
+        check("*", StatusCode::NOT_MODIFIED);
+        check("\"other\"", StatusCode::OK);
+        check(etag.trim_matches('"'), StatusCode::OK);
     }
 
     #[test]

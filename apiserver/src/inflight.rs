@@ -5,7 +5,7 @@ mod room;
 use std::sync::Arc;
 
 use axum::response::Response;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{Method, StatusCode, header};
 use knarr_api::status::{Details, Status};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -174,9 +174,7 @@ pub(crate) fn refusal() -> Response {
     let mut response = respond::text(StatusCode::TOO_MANY_REQUESTS, text);
     let headers = response.headers_mut();
     headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
-    let nosniff = HeaderValue::from_static("nosniff");
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-    response
+    respond::unsniffed(response)
 }
 
 #[cfg(test)]

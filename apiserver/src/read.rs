@@ -6,6 +6,7 @@ mod select;
 mod show;
 mod stitch;
 mod token;
+mod view;
 
 use std::sync::Arc;
 
@@ -19,7 +20,8 @@ use knarr_api::{
 use serde_json::{Map, Value, json};
 
 pub(crate) use select::Selection;
-pub(crate) use show::{Shown, document_in, object};
+pub(crate) use show::{Shown, document_in};
+pub(crate) use view::{hide, object, whole};
 
 use self::{pieces::Layout, token::Moment};
 use crate::{
@@ -78,10 +80,11 @@ pub(crate) fn reply(
 pub(crate) fn shown(
     call: &Call,
     kind: &'static Kind,
-    object: Value,
+    mut object: Value,
     code: StatusCode,
 ) -> Result<Reply, Status> {
     let shown = Shown::new(call, kind)?;
+    hide(kind, &mut object);
     Ok(Reply::ok(shown.single(object)).with_code(code))
 }
 

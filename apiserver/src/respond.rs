@@ -101,8 +101,28 @@ pub(crate) fn failure_in(encoding: Encoding, status: &Status) -> Response {
     response
 }
 
+/// 403 for a user who may not do what was asked; refusals of objects do not come here.
+pub(crate) fn refusal(encoding: Encoding, status: &Status) -> Response {
+    unsniffed(failure_in(encoding, status))
+}
+
 pub(crate) fn text(code: StatusCode, body: impl Into<String>) -> Response {
     typed(code, "text/plain; charset=utf-8", Bytes::from(body.into()))
+}
+
+/// An answer without a body.
+pub(crate) fn empty(code: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = code;
+    response
+}
+
+/// Tells browsers to take the body for nothing but what its type says.
+pub(crate) fn unsniffed(mut response: Response) -> Response {
+    let value = HeaderValue::from_static("nosniff");
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, value);
+    response
 }
 
 pub(crate) fn typed(code: StatusCode, content_type: &'static str, body: Bytes) -> Response {
@@ -163,7 +183,7 @@ fn warning_text(warning: &str) -> String {
 
 /// 404 for a path that nothing at all is registered under, as Go's own HTTP server says it.
 pub(crate) fn no_such_page() -> Response {
-    text(StatusCode::NOT_FOUND, "404 page not found\n")
+    unsniffed(text(StatusCode::NOT_FOUND, "404 page not found\n"))
 }
 
 /// 404 for a resource that is not served, below a path that is.

@@ -17,11 +17,13 @@ use axum::{
     extract::{Request, State as Shared},
     response::Response,
 };
-use http::{Extensions, Method};
+use http::{Extensions, Method, StatusCode, Uri, uri::PathAndQuery};
+use knarr_api::field::quote;
 
 use crate::{
     State, User, discovery, inflight,
     inflight::{Load, Seat, Span},
+    negotiate::Encoding,
     request::{Query, Route, check_timeout, path},
     respond,
     serve::Exchange,
@@ -35,6 +37,9 @@ pub fn router(state: Arc<State>) -> Router {
 async fn serve(Shared(state): Shared<Arc<State>>, mut request: Request) -> Response {
     let path = request.uri().path();
     let route = path::parse(path);
+    if route == Route::VerbAlone {
+        return without_object(request.uri());
+    }
     let query = Query::parse(request.uri().query().unwrap_or_default());
     if !is_long_running(&route, request.method(), &query)
         && let Err(status) = check_timeout(&query)
@@ -57,7 +62,7 @@ async fn serve(Shared(state): Shared<Arc<State>>, mut request: Request) -> Respo
         Err(refusal) => return *refusal,
     };
     if let Err(status) = guard::check_path(&state, &user, request.method(), path) {
-        return respond::failure(&status);
+        return respond::refusal(Encoding::Json, &status);
     }
     if let Some(response) = discovery::serve(&route, request.method(), &query, request.headers()) {
         return response;
@@ -66,6 +71,20 @@ async fn serve(Shared(state): Shared<Arc<State>>, mut request: Request) -> Respo
         Route::Plain(path) => plain::serve(&state, &path, &query, &request),
         _ => plain::index(),
     }
+}
+
+/// A path that ends where its resource should be is refused before anybody asks who sent it.
+fn without_object(uri: &Uri) -> Response {
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let text = format!(
+        "Internal Server Error: {}: failed to create RequestInfo: \
+         unable to determine kind and namespace from url, {target}\n",
+        quote(target)
+    );
+    let escaped = text.replace('&', "&amp;");
+    let escaped = escaped.replace('<', "&lt;").replace('>', "&gt;");
+    let code = StatusCode::INTERNAL_SERVER_ERROR;
+    respond::unsniffed(respond::text(code, escaped))
 }
 
 /// Whether a request lasts as long as it lasts, whatever time it names.

@@ -104,6 +104,8 @@ pub struct Stored {
     pub labels: Labels,
     /// The whole object as JSON, resourceVersion included.
     pub document: Bytes,
+    /// Whether the document has more than answers show.
+    pub is_partly_hidden: bool,
 }
 
 impl Stored {
@@ -112,12 +114,14 @@ impl Stored {
         let labels = meta::labels(object).into_iter().flatten();
         let text =
             |(key, value): (&String, &Value)| Some((key.as_str().into(), value.as_str()?.into()));
+        let document = document::write(object, revision);
         Stored {
-            key,
             revision,
             uid: meta::uid(object).into(),
             labels: Labels(labels.filter_map(text).collect()),
-            document: document::write(object, revision),
+            is_partly_hidden: document::hides(&document, key.kind),
+            document,
+            key,
         }
     }
 
@@ -125,11 +129,12 @@ impl Stored {
     fn read(key: Key, revision: Revision, document: &[u8]) -> Result<Self, serde_json::Error> {
         let document::Metadata { uid, labels } = document::metadata(document)?;
         Ok(Stored {
-            key,
             revision,
             uid,
             labels,
             document: Bytes::copy_from_slice(document),
+            is_partly_hidden: document::hides(document, key.kind),
+            key,
         })
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
-use knarr_api::kinds::node::NETWORKS_ANNOTATION;
+use knarr_api::{kinds::node::NETWORKS_ANNOTATION, version::VERSION};
 use knarr_client::Api;
 use kube::Client;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -23,9 +23,6 @@ const RENEW_EVERY: Duration = Duration::from_secs(10);
 const RENEW_RETRY: Duration = Duration::from_secs(2);
 /// One /24 less the reserved addresses, rounded.
 const PODS_MAX: u32 = 250;
-/// The Kubernetes release whose kubelet this agent stands in for.
-const KUBELET_VERSION: &str = concat!("v1.37.0+knarr-", env!("CARGO_PKG_VERSION"));
-
 /// What a node says about itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Description {
@@ -250,7 +247,7 @@ fn node_info() -> Value {
         "kernelVersion": read("/proc/sys/kernel/osrelease"),
         "osImage": pretty.unwrap_or("Linux").trim_matches('"'),
         "containerRuntimeVersion": concat!("knarr://", env!("CARGO_PKG_VERSION")),
-        "kubeletVersion": KUBELET_VERSION,
+        "kubeletVersion": VERSION,
         "kubeProxyVersion": "",
         "operatingSystem": "linux",
         "architecture": architecture(),

@@ -30,7 +30,7 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
-    /// Starts asking from the namespace that a file names.
+    /// Starts asking from the namespace that a file names; the first answer has come.
     pub(crate) fn start(netns: &Path, to: SocketAddr) -> Self {
         let file = File::open(netns).unwrap_or_else(|error| panic!("{}: {error}", netns.display()));
         let (stop, answers) = (Arc::<AtomicBool>::default(), Arc::default());
@@ -43,6 +43,10 @@ impl Asking {
                 }
                 std::thread::sleep(PAUSE);
             }
+        });
+        wait::until("a first answer", ANSWER_TIME_MAX, || {
+            let first = answers.lock().expect("nobody panicked").first().copied();
+            first.ok_or("none")
         });
         Self {
             stop,

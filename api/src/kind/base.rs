@@ -26,6 +26,7 @@ impl Kind {
         selectable: &[],
         unknown_field: None,
         view: None,
+        hidden: None,
         deprecation: None,
     };
 }

@@ -34,7 +34,7 @@ pub use transitions::patch_allocated_values;
 pub(super) use validation::validate_protocol;
 
 use crate::{
-    kind::{Kind, Strategy, Subresource},
+    kind::{Hidden, Kind, Strategy, Subresource},
     names,
     value::{items, str_of, texts},
 };
@@ -72,6 +72,10 @@ pub static SERVICE: Kind = Kind {
         }),
         ("spec.type", |service| kind_of(service).to_owned()),
     ],
+    hidden: Some(Hidden {
+        marker: r#""type":"ExternalName""#,
+        hide: transitions::hide_unused_traffic_policy,
+    }),
     ..Kind::BASE
 };
 

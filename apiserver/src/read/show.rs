@@ -11,27 +11,10 @@ use knarr_api::{
 };
 use serde_json::{Value, json};
 
-use super::stitch;
+use super::{stitch, view::document};
 use crate::{call::Call, negotiate::Form, request::Verb, storage::Stored};
 
-/// The object as this kind shows it.
-pub(crate) fn object(kind: &Kind, stored: &Stored) -> Value {
-    let mut object = stored.object();
-    if let Some(view) = &kind.view {
-        (view.from_stored)(&mut object);
-    }
-    object
-}
-
-/// The object's JSON as this kind shows it, without parsing where it is shown as it is stored.
-fn document(kind: &Kind, stored: &Stored) -> Bytes {
-    if kind.view.is_none() {
-        return stored.document.clone();
-    }
-    Bytes::from(object(kind, stored).to_string())
-}
-
-/// As [`document`], in the form that was asked for; `None` if that takes the parsed object.
+/// The object's JSON in the form that was asked for; `None` if that takes the parsed object.
 pub(crate) fn document_in(form: Form, kind: &Kind, stored: &Stored) -> Option<Bytes> {
     match form {
         Form::Object => Some(document(kind, stored)),

@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use knarr_api::{kind::Kind, table::Version};
 use serde_json::Value;
 
+use super::view;
 use crate::storage::Stored;
 
 /// `{"apiVersion":…,"items":[…],"kind":…,"metadata":…}`; the items leave out apiVersion and kind, as typed lists do.
@@ -34,7 +35,7 @@ pub(super) fn items(body: &mut BytesMut, objects: &[Arc<Stored>]) {
         if index > 0 {
             body.put_u8(b',');
         }
-        item(body, &stored.document);
+        item(body, &view::document(stored.key.kind, stored));
     }
 }
 

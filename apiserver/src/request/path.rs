@@ -19,6 +19,8 @@ pub(crate) enum Route {
     Version { group: String, version: String },
     /// Anything below a group and version.
     Resource(RequestInfo),
+    /// `/api/v1/watch` or `/api/v1/proxy`: what to do, and not with what.
+    VerbAlone,
     /// `/version`, `/healthz/ping`, `/openapi/v3/…` and the unknown, without the first slash.
     Plain(String),
 }
@@ -106,6 +108,7 @@ pub(crate) fn parse(path: &str) -> Route {
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     let is_astray = path.starts_with("//");
     match segments.as_slice() {
+        ["api", _, "watch" | "proxy"] | ["apis", _, _, "watch" | "proxy"] => Route::VerbAlone,
         ["api", version, rest @ ..] if !rest.is_empty() => resource("", version, rest, path),
         ["apis", group, version, rest @ ..] if !rest.is_empty() => {
             resource(group, version, rest, path)
@@ -129,7 +132,7 @@ pub(crate) fn parse(path: &str) -> Route {
 
 fn resource(group: &str, version: &str, rest: &[&str], path: &str) -> Route {
     let (prefix, rest) = match rest {
-        ["watch", below @ ..] if !below.is_empty() => (Prefix::Watch, below),
+        ["watch", below @ ..] => (Prefix::Watch, below),
         _ => (Prefix::None, rest),
     };
     let mut info = RequestInfo {
@@ -308,5 +311,7 @@ mod tests {
         assert_eq!(parse("/livez/ping"), Route::Plain("livez/ping".into()));
         assert_eq!(parse("//livez/"), Route::Plain("/livez/".into()));
         assert_eq!(parse("//"), Route::Plain("/".into()));
+        assert_eq!(parse("/api/v1/watch/"), Route::VerbAlone);
+        assert_eq!(parse("/apis/apps/v1/proxy"), Route::VerbAlone);
     }
 }

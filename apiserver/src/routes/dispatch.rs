@@ -64,7 +64,10 @@ pub(super) async fn resource(
 }
 
 async fn answer(call: &mut Call) -> Result<Reply, Status> {
-    super::guard::check(call)?;
+    if let Err(status) = super::guard::check(call) {
+        let encoding = call.encoding_of_statuses();
+        return Ok(Reply::raw(respond::refusal(encoding, &status)));
+    }
     if percent_decode(call.uri.path()).starts_with("//") {
         return Ok(Reply::raw(respond::no_such_page()));
     }

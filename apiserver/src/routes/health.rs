@@ -1,7 +1,7 @@
 //! `/livez`, `/readyz` and `/healthz`, whole or check by check.
 
 use axum::response::Response;
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use knarr_api::field::quote;
 
 use crate::{State, request::Query, respond};
@@ -52,10 +52,10 @@ fn whole(state: &State, endpoint: &str, query: &Query) -> Response {
     let checks: Vec<_> = CHECKS.iter().map(|c| (c.name, (c.holds)(state))).collect();
     let (lines, well) = report(&checks, &excluded);
     match (well, query.flag("verbose")) {
-        (true, None) => unsniffed(respond::text(StatusCode::OK, "ok")),
+        (true, None) => respond::unsniffed(respond::text(StatusCode::OK, "ok")),
         (true, Some(_)) => {
             let text = format!("{lines}{endpoint} check passed\n");
-            unsniffed(respond::text(StatusCode::OK, text))
+            respond::unsniffed(respond::text(StatusCode::OK, text))
         }
         (false, _) => failed(format!("{lines}{endpoint} check failed\n")),
     }
@@ -94,14 +94,7 @@ fn report(checks: &[(&str, bool)], excluded: &[&str]) -> (String, bool) {
 }
 
 fn failed(text: String) -> Response {
-    unsniffed(respond::text(StatusCode::INTERNAL_SERVER_ERROR, text))
-}
-
-fn unsniffed(mut response: Response) -> Response {
-    let nosniff = HeaderValue::from_static("nosniff");
-    let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-    response
+    respond::unsniffed(respond::text(StatusCode::INTERNAL_SERVER_ERROR, text))
 }
 
 #[cfg(test)]

@@ -56,11 +56,13 @@ fn group_version(path: &str) -> (&str, &str) {
 /// Answers below `/openapi/`.
 pub(super) fn serve(path: &[&str], query: &Query, headers: &HeaderMap) -> Response {
     match path {
-        ["v3"] => V3.index.respond(headers, "application/json"),
+        // Kubernetes leaves it to Go to guess the type of its index.
+        ["v3"] => V3.index.respond(headers, "text/plain; charset=utf-8"),
         ["v3", below @ ..] => {
             let below = below.join("/");
             match (V3.by_path.get(&below), query.text("hash")) {
-                (None, _) => respond::no_such_page(),
+                (None, _) => respond::empty(StatusCode::NOT_FOUND),
+                (Some(_), _) if !accepts_json(headers) => not_acceptable(),
                 (Some(document), None) => document.respond(headers, "application/json"),
                 (Some(document), Some(hash)) if hash == document.hash() => {
                     cacheable(document.respond(headers, "application/json"))
@@ -70,13 +72,13 @@ pub(super) fn serve(path: &[&str], query: &Query, headers: &HeaderMap) -> Respon
         }
         ["v2"] if accepts_json(headers) => V2.respond(headers, "application/json"),
         ["v2"] if accepts_v2_protobuf(headers) => V2_AS_PROTOBUF.respond(headers, V2_PROTOBUF),
-        ["v2"] => respond::failure(&knarr_api::status::Status::failure(
-            406,
-            "NotAcceptable",
-            "only the following media types are accepted: application/json",
-        )),
+        ["v2"] => not_acceptable(),
         _ => respond::no_such_page(),
     }
+}
+
+fn not_acceptable() -> Response {
+    respond::empty(StatusCode::NOT_ACCEPTABLE)
 }
 
 fn accepts_json(headers: &HeaderMap) -> bool {

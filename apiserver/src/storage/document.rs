@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use knarr_api::kind::Kind;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 
@@ -49,6 +50,13 @@ pub(super) fn metadata(document: &[u8]) -> Result<Metadata, serde_json::Error> {
         uid: metadata.uid,
         labels: Labels(labels.filter_map(text).collect()),
     })
+}
+
+/// Whether an object of the kind has something to hide, as far as its bytes tell.
+pub(super) fn hides(document: &[u8], kind: &Kind) -> bool {
+    let text = || std::str::from_utf8(document).unwrap_or_default();
+    let hidden = kind.hidden.as_ref();
+    hidden.is_some_and(|hidden| text().contains(hidden.marker))
 }
 
 /// An object with another resourceVersion than it carries, without a copy of it.

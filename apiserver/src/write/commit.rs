@@ -28,9 +28,12 @@ impl Written {
     pub(crate) fn object(self, kind: &Kind) -> Value {
         match self {
             Written::Created(stored) | Written::Updated(stored) => read::object(kind, &stored),
-            Written::CreatedDry(object)
-            | Written::UpdatedDry(object)
-            | Written::Removed(object) => object,
+            Written::CreatedDry(mut object)
+            | Written::UpdatedDry(mut object)
+            | Written::Removed(mut object) => {
+                read::hide(kind, &mut object);
+                object
+            }
         }
     }
 }

@@ -65,7 +65,7 @@ impl Writer<'_> {
             let attempt = match self.state.store.get(&key) {
                 None => self.create_proposed(propose(None)?).await?,
                 Some(stored) => {
-                    let old = read::object(self.kind, &stored);
+                    let old = read::whole(self.kind, &stored);
                     let proposal = propose(Some(&old))?;
                     self.try_update(&key, &stored, old, proposal).await?
                 }

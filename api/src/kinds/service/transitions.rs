@@ -12,13 +12,11 @@ use crate::value::{fields_mut, int_of, items, items_mut, of_object, put, restore
 
 pub(super) fn prepare_create(service: &mut Value) {
     put(of_object(service), "status", json!({"loadBalancer": {}}));
-    drop_unused_traffic_policy(service);
 }
 
 pub(super) fn prepare_update(new: &mut Value, old: &Value) {
     restore(new, old, "status");
     drop_type_dependent_fields(new, old);
-    drop_unused_traffic_policy(new);
 }
 
 /// Fills in from the stored Service what was allocated for it and the client left out.
@@ -110,12 +108,10 @@ fn drop_field(service: &mut Value, field: &str) {
     fields_mut(service, "spec").remove(field);
 }
 
-/// Kubernetes checks this field on `ExternalName` Services and never shows it, so only what passes the check is dropped.
-fn drop_unused_traffic_policy(service: &mut Value) {
-    let field = "internalTrafficPolicy";
-    let is_valid = matches!(str_of(&service["spec"][field]), "Cluster" | "Local");
-    if kind_of(service) == "ExternalName" && is_valid {
-        drop_field(service, field);
+/// Kubernetes checks and keeps this field on `ExternalName` Services, and shows it again once the type has a use for it.
+pub(super) fn hide_unused_traffic_policy(service: &mut Value) {
+    if kind_of(service) == "ExternalName" {
+        drop_field(service, "internalTrafficPolicy");
     }
 }
 

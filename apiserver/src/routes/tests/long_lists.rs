@@ -92,6 +92,18 @@ async fn a_long_list_has_the_bytes_of_a_whole_one() {
     assert!(long.starts_with(&head), "{}", &long[..200]);
 }
 
+/// Items without the last cell of a row, its age: the second list is asked for later.
+fn ageless(items: &Value) -> Vec<Value> {
+    let mut items = items.as_array().unwrap().clone();
+    for cells in items
+        .iter_mut()
+        .filter_map(|item| item["cells"].as_array_mut())
+    {
+        cells.pop();
+    }
+    items
+}
+
 #[tokio::test]
 async fn a_long_list_has_the_items_of_a_whole_one_in_every_form() {
     let world = world().await;
@@ -104,18 +116,13 @@ async fn a_long_list_has_the_items_of_a_whole_one_in_every_form() {
         let long = parsed(&text(&world, &format!("?{query}"), accept).await);
         let pages = pages(&world, query, accept).await;
         let pages: Vec<Value> = pages.iter().map(|page| parsed(page)).collect();
-        let items = pages
+        let of_pages: Vec<Value> = pages
             .iter()
-            .flat_map(|page| page[field].as_array().unwrap());
-        assert_eq!(
-            long[field].as_array().unwrap().len(),
-            MAPS,
-            "{accept} {query}"
-        );
-        assert!(
-            long[field].as_array().unwrap().iter().eq(items),
-            "{accept} {query}"
-        );
+            .flat_map(|page| ageless(&page[field]))
+            .collect();
+        let of_one = ageless(&long[field]);
+        assert_eq!(of_one.len(), MAPS, "{accept} {query}");
+        assert!(of_one == of_pages, "{accept} {query}");
         for same in ["kind", "apiVersion", "columnDefinitions"] {
             assert_eq!(long[same], pages[0][same], "{accept} {query}");
         }

@@ -165,6 +165,22 @@ async fn paths_that_nothing_is_registered_under_get_a_plain_page() {
 }
 
 #[tokio::test]
+async fn a_path_without_its_resource_is_refused_to_everybody() {
+    let mut world = World::new().await;
+    world.user = User::anonymous();
+    for path in ["/api/v1/watch", "/apis/apps/v1/proxy/?a=1&b=<c"] {
+        let answer = world.get(&path.replace('<', "%3C")).await;
+        assert_eq!(answer.code, StatusCode::INTERNAL_SERVER_ERROR);
+        let shown = path.replace('&', "&amp;").replace('<', "%3C");
+        let expected = format!(
+            "Internal Server Error: \"{shown}\": failed to create RequestInfo: \
+             unable to determine kind and namespace from url, {shown}\n"
+        );
+        assert_eq!(answer.body, Value::from(expected));
+    }
+}
+
+#[tokio::test]
 async fn tables_and_yaml_are_served_when_asked_for() {
     let world = World::new().await;
     world.post(CONFIG_MAPS, config_map("a")).await;
@@ -205,6 +221,7 @@ async fn a_user_without_a_role_is_refused() {
     world.user = User::new("eve", &[]);
     let answer = world.get(CONFIG_MAPS).await;
     assert_eq!(answer.code, StatusCode::FORBIDDEN);
+    assert_eq!(answer.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
     assert_eq!(
         answer.message(),
         "configmaps is forbidden: User \"eve\" cannot list resource \"configmaps\" \

@@ -72,6 +72,69 @@ async fn nobody_owns_what_only_the_server_says() {
 }
 
 #[tokio::test]
+async fn a_traffic_policy_without_use_is_kept_and_not_shown() {
+    let world = World::new().await;
+    let services = "/api/v1/namespaces/shop/services";
+    let path = &format!("{services}/web");
+    let spec = json!({"type": "ExternalName", "externalName": "a.example", "internalTrafficPolicy": "Local"});
+    let check = |what: &str, answer: &Answer, pointer: &str, expected: Value| {
+        assert!(answer.code.is_success(), "{what}: {}", answer.message());
+        let found = &answer.at(pointer)["internalTrafficPolicy"];
+        assert_eq!(*found, expected, "{what}");
+    };
+    let service = json!({"metadata": {"name": "web"}, "spec": spec});
+    let dry = format!("{services}?dryRun=All");
+    check(
+        "dry",
+        &world.post(&dry, service.clone()).await,
+        "/spec",
+        Value::Null,
+    );
+    check(
+        "created",
+        &world.post(services, service).await,
+        "/spec",
+        Value::Null,
+    );
+    check("read", &world.get(path).await, "/spec", Value::Null);
+    check(
+        "listed",
+        &world.get(services).await,
+        "/items/0/spec",
+        Value::Null,
+    );
+    let port = json!({"spec": {"type": "ClusterIP", "ports": [{"port": 80}]}});
+    check(
+        "shown",
+        &world.merge(path, port.clone()).await,
+        "/spec",
+        "Local".into(),
+    );
+    let named = json!({"spec": {"type": "ExternalName"}});
+    check(
+        "hidden",
+        &world.merge(path, named.clone()).await,
+        "/spec",
+        Value::Null,
+    );
+    check(
+        "again",
+        &world.merge(path, port).await,
+        "/spec",
+        "Local".into(),
+    );
+    check(
+        "deleted",
+        &{
+            world.merge(path, named).await;
+            world.delete(path, Value::Null).await
+        },
+        "/spec",
+        Value::Null,
+    );
+}
+
+#[tokio::test]
 async fn unknown_fields_are_warned_of_and_left_out() {
     let world = World::new().await;
     let body = json!({"metadata": {"name": "w"}, "foo": 1});

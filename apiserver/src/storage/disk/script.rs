@@ -68,6 +68,7 @@ fn bind<'q>(mut query: Bound<'q>, batch: &Batch, reservation: Option<Revision>) 
             uid,
             labels: _,
             document,
+            is_partly_hidden: _,
         } = &**stored;
         query = bind_key(query, key)
             .bind(uid.clone())

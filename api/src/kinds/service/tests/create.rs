@@ -323,14 +323,17 @@ fn external_addresses_lead_outside() {
 }
 
 #[test]
-fn an_unused_traffic_policy_is_not_kept() {
+fn an_unused_traffic_policy_is_kept() {
     let name = |policy: &str| {
         let spec = json!({"type": "ExternalName", "externalName": "a.example", "internalTrafficPolicy": policy});
         created(spec, &IPV4_ONLY)
     };
     check_stored(
         name("Local"),
-        json!({"type": "ExternalName", "externalName": "a.example", "sessionAffinity": "None"}),
+        json!({
+            "type": "ExternalName", "externalName": "a.example", "sessionAffinity": "None",
+            "internalTrafficPolicy": "Local",
+        }),
     );
     check_refused(
         name("Near"),

@@ -86,15 +86,10 @@ fn changing_the_type_drops_what_only_the_old_type_had() {
         spec["externalName"] = json!("a.example");
     });
     let new = updated(&old, to_name).expect("is valid");
-    for field in [
-        "clusterIP",
-        "clusterIPs",
-        "ipFamilies",
-        "ipFamilyPolicy",
-        "internalTrafficPolicy",
-    ] {
+    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
         assert_eq!(new["spec"][field], Value::Null, "{field}");
     }
+    assert_eq!(new["spec"]["internalTrafficPolicy"], "Cluster", "is hidden");
 }
 
 #[test]
