@@ -55,7 +55,7 @@ fn describe(error: &anyhow::Error) -> (Code, String) {
             hint = hint.or(failure.hint.clone());
         }
         hint = hint.or_else(|| is_full(cause).then(|| FULL_HINT.to_owned()));
-        let text = cause.to_string();
+        let text = words(cause);
         // Many libraries repeat their source in their own text.
         if !line.ends_with(&text) {
             if !line.is_empty() {
@@ -69,6 +69,15 @@ fn describe(error: &anyhow::Error) -> (Code, String) {
         line.push_str(&format!(" (hint: {hint})"));
     }
     (code, line)
+}
+
+/// What a server refused it says in its message; its whole answer is for programs.
+fn words(cause: &(dyn std::error::Error + 'static)) -> String {
+    let answer = match cause.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(answer)) => Some(answer),
+        Some(_) | None => cause.downcast_ref(),
+    };
+    answer.map_or_else(|| cause.to_string(), |answer| answer.message.clone())
 }
 
 const FULL_HINT: &str = "make room there and start again";
@@ -103,6 +112,14 @@ mod tests {
         let expected =
             "cannot start the API server: port 6443 is taken (hint: choose another with --port)";
         assert_eq!(describe(&error), (Code::InUse, expected.to_owned()));
+    }
+
+    #[test]
+    fn a_refusal_is_the_servers_message() {
+        let message = "pods \"web\" not found";
+        let answer = kube::core::Status::failure(message, "NotFound");
+        let error = anyhow::Error::new(kube::Error::Api(Box::new(answer))).context("no logs");
+        assert_eq!(describe(&error).1, format!("no logs: {message}"));
     }
 
     #[test]
