@@ -198,9 +198,20 @@ pub(crate) struct Run {
     /// Names this run everywhere: in status, in events, in logs.
     pub(crate) id: String,
     pub(crate) pid: i32,
-    /// Nanoseconds since the Unix epoch.
+    /// Nanoseconds since the Unix epoch; 0 if its program could not be started.
     pub(crate) started_ns: i128,
     pub(crate) ended: Option<End>,
+}
+
+impl Run {
+    /// How long it lasted, if it is over.
+    pub(crate) fn length_ns(&self) -> Option<i128> {
+        let end = self.ended.as_ref()?;
+        Some(match self.started_ns {
+            0 => 0,
+            started_ns => end.at_ns - started_ns,
+        })
+    }
 }
 
 /// How a run ended.
@@ -302,6 +313,26 @@ pub(crate) enum Access {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_that_could_not_start_has_no_length() {
+        let run = |started_ns, ended_ns: Option<i128>| Run {
+            attempt: 0,
+            id: String::new(),
+            pid: 0,
+            started_ns,
+            ended: ended_ns.map(|at_ns| End {
+                at_ns,
+                exit_code: 128,
+                signal: None,
+                cause: EndCause::StartFailed,
+                message: String::new(),
+            }),
+        };
+        assert_eq!(run(0, Some(9)).length_ns(), Some(0));
+        assert_eq!(run(3, Some(9)).length_ns(), Some(6));
+        assert_eq!(run(3, None).length_ns(), None);
+    }
 
     #[test]
     fn frames_come_out_as_they_went_in() {

@@ -143,10 +143,8 @@ impl Worker {
         match result {
             Ok(container) => {
                 memory.refusal = None;
-                if let Some(previous) = memory.history.as_ref().map(|history| &history.current)
-                    && let Some(end) = &previous.ended
-                {
-                    let run_ns = end.at_ns - previous.started_ns;
+                let previous = memory.history.as_ref().map(|history| &history.current);
+                if let Some(run_ns) = previous.and_then(Run::length_ns) {
                     memory.back_off = memory.back_off.after_restart(run_ns);
                 }
                 let Some(init) = &mut self.init else {
