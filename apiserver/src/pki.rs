@@ -112,7 +112,7 @@ impl Pki {
     /// What clients are shown.
     #[cfg(test)]
     pub(crate) fn shown(&self) -> Vec<CertificateDer<'static>> {
-        self.server.key_at(0).cert.clone()
+        self.server.key_at(authority::unix_seconds()).cert.clone()
     }
 
     /// Shows clients a certificate that is good for these names too, from the next connection on.
